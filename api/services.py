@@ -1,0 +1,34 @@
+"""What the routes work on: the parts that the composition root built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # some bring the host's own modules along, which routes can do without
+    from ..host.queue import HostQueue
+    from ..host.server import HostServer
+    from ..runtime.agent import Agent
+    from ..runtime.coordinator import Coordinator
+    from ..runtime.results import ResultFetcher
+    from ..transport.spool import Spool
+    from ..workers.handshake import Identity
+    from ..workers.key import FleetKey
+    from ..workers.pool import WorkerPool
+    from ..workers.registry import WorkerRegistry
+
+
+@dataclass(frozen=True)
+class Services:
+    """``key`` is None on an instance that was started without a fleet key."""
+
+    server: HostServer
+    queue: HostQueue
+    registry: WorkerRegistry
+    pool: WorkerPool
+    coordinator: Coordinator
+    agent: Agent
+    fetcher: ResultFetcher
+    spool: Spool
+    key: FleetKey | None
+    identity: Identity

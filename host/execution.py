@@ -1,0 +1,142 @@
+"""The prompt that is executing now: its id, its end, its progress, and whether somebody wants it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.progress import NodeState, get_progress_state
+from comfy_execution.utils import get_executing_context
+
+LifecycleCallback = Callable[[str], None]
+
+
+def executing_prompt_id() -> str | None:
+    """The id of the prompt on whose behalf this code runs; None outside a node."""
+    context = get_executing_context()
+    return context.prompt_id if context is not None else None
+
+
+def executing_node_id() -> str | None:
+    """The id of the node whose code runs; None outside a node."""
+    context = get_executing_context()
+    return context.node_id if context is not None else None
+
+
+def raise_if_interrupted() -> None:
+    """Raises the host's InterruptProcessingException (a BaseException) when the running prompt is to stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+@dataclass(frozen=True)
+class ProgressSnapshot:
+    """Where the running prompt stands: the node at work, its step of its steps, and nodes finished."""
+
+    node_id: str
+    value: float
+    maximum: float
+    finished_nodes: int
+
+
+def progress_of(prompt_id: str) -> ProgressSnapshot | None:
+    """The progress of ``prompt_id`` if it is the one running, else None. Safe to call from any thread."""
+    registry = get_progress_state()
+    if registry.prompt_id != prompt_id:
+        return None
+    states = list(registry.nodes.items())
+    finished = sum(1 for _, state in states if state["state"] == NodeState.Finished)
+    for node_id, state in states:
+        if state["state"] == NodeState.Running:
+            return ProgressSnapshot(node_id, float(state["value"]), float(state["max"] or 1.0), finished)
+    return ProgressSnapshot("", 0.0, 1.0, finished)
+
+
+class NodeProgress:
+    """The progress bar on the node that is executing. Must be made and used inside its ``execute``."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total)
+        self._total = total
+        self._shown = -1
+
+    def show(self, value: int) -> None:
+        """Shows ``value`` of ``total``; repeats are not sent."""
+        value = max(0, min(value, self._total))
+        if value != self._shown:
+            self._shown = value
+            self._bar.update_absolute(value, self._total)
+
+
+class PromptWatch:
+    """Tells when prompts start and end, through the host's one official hook: that of external cache providers.
+
+    The hook is only held between `hold` and `let_go`, because while any provider is registered the host serialises the
+    cache key of every node it does not find, also of prompts that are none of our business.
+    Before ComfyUI 0.18 there is no hook: `available` is False and nothing is ever called.
+    """
+
+    def __init__(self, started: LifecycleCallback, ended: LifecycleCallback) -> None:
+        """``started`` and ``ended`` get the prompt's id, in the prompt thread, and must be quick."""
+        self._provider = _make_provider(started, ended)
+        self._held = False
+
+    @property
+    def available(self) -> bool:
+        return self._provider is not None
+
+    def hold(self) -> None:
+        """Starts to watch. Harmless when it does already. Any thread."""
+        if self._provider is not None and not self._held:
+            from comfy_execution.cache_provider import register_cache_provider
+
+            self._held = True
+            register_cache_provider(self._provider)
+
+    def let_go(self) -> None:
+        """Stops to watch. Harmless when it does not. Any thread."""
+        if self._provider is not None and self._held:
+            from comfy_execution.cache_provider import unregister_cache_provider
+
+            self._held = False
+            unregister_cache_provider(self._provider)
+
+
+def _make_provider(started: LifecycleCallback, ended: LifecycleCallback) -> Any | None:
+    try:
+        from comfy_execution.cache_provider import CacheProvider
+    except ImportError:  # a host from before 0.18
+        return None
+
+    class PromptWatcher(CacheProvider):  # type: ignore[misc]
+        """Stores nothing and finds nothing; it only hears of prompts."""
+
+        async def on_lookup(self, context: Any) -> None:
+            return None
+
+        async def on_store(self, context: Any, value: Any) -> None:
+            return None
+
+        def should_cache(self, context: Any, value: Any = None) -> bool:
+            return False
+
+        def on_prompt_start(self, prompt_id: str) -> None:
+            started(prompt_id)
+
+        def on_prompt_end(self, prompt_id: str) -> None:
+            ended(prompt_id)
+
+    return PromptWatcher()
+
+
+async def wait_interruptibly(future: asyncio.Future[Any], check_every_s: float = 0.1) -> None:
+    """Waits until ``future`` is done; raises the host's interrupt within ``check_every_s``. Cancels nothing.
+
+    The host's interrupt is a flag that wakes nobody, so it has to be looked at.
+    """
+    while not future.done():
+        await asyncio.wait({future}, timeout=check_every_s)
+        raise_if_interrupted()

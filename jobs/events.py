@@ -1,0 +1,171 @@
+"""What the machine is told. Every event may come late, twice, out of order or for something long gone: none does harm.
+
+``attempt`` is the number that came with `instructions.SendLease`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SLOTS, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantOnline:
+    """A participant can be given work: at most ``slots`` leases at a time, over all jobs.
+
+    ``takes_unpinned`` = False for one that runs only what is pinned to it. Told again, it updates both. A participant
+    that has lost its memory (a new process) must be reported offline first: what it held is otherwise thought to go on.
+    """
+
+    participant_id: str
+    slots: int = DEFAULT_SLOTS
+    takes_unpinned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantOffline:
+    """A participant cannot be reached; whatever it held may go elsewhere."""
+
+    participant_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSpec:
+    """An item as planned. A ``pinned`` one runs on ``planned_for`` or not at all."""
+
+    index: int
+    planned_for: str
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlanned:
+    """A job exists. ``participants`` may take its items; ``left_out`` says who may not, and why."""
+
+    job_id: str
+    items: tuple[ItemSpec, ...]
+    participants: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True)
+class JobAccepted:
+    """The host took the job's prompt: work may start."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDropped:
+    """The host refused the job's prompt."""
+
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """Somebody stopped the job."""
+
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEnded:
+    """The master's prompt of this job ended, whatever way. A job still open is then needed by nobody."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobGathered:
+    """The node has taken the results; the job may be forgotten."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEvent:
+    """Something that a participant, or the way to it, says about one attempt."""
+
+    job_id: str
+    index: int
+    attempt: int
+    participant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRefused(AttemptEvent):
+    """The participant cannot run this job (a node or model is missing): it is left out of it. Not a counted failure."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStarted(AttemptEvent):
+    """The participant began to work on the item."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemProgressed(AttemptEvent):
+    """``fraction`` of the item that is done, 0..1, and what is being done (``label``, for people)."""
+
+    fraction: float
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFinished(AttemptEvent):
+    """The participant offers a result. ``result`` tells the coordinator how to get it and is opaque to the machine."""
+
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailed(AttemptEvent):
+    """The work failed. ``retry`` = False when trying again, anywhere, cannot help."""
+
+    failure: Failure
+    retry: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFetched(AttemptEvent):
+    """The result is here, verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFailed(AttemptEvent):
+    """The result could not be brought over. Counts as a failure of kind "transfer", whatever ``failure`` says."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened, but it is later: send one when `machine.Machine.next_deadline_s` says so."""
+
+
+Event = (
+    ParticipantOnline
+    | ParticipantOffline
+    | JobPlanned
+    | JobAccepted
+    | JobDropped
+    | JobCancelled
+    | PromptEnded
+    | JobGathered
+    | LeaseRefused
+    | ItemStarted
+    | ItemProgressed
+    | ItemFinished
+    | ItemFailed
+    | ResultFetched
+    | FetchFailed
+    | TimePassed
+)

@@ -1,0 +1,28 @@
+"""Floor 5: the nodes that people put in graphs."""
+
+from __future__ import annotations
+
+from ..host.node_api import io
+
+from .collector import DistributedCollector
+from .dividers import AudioBatchDivider, ImageBatchDivider
+from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick
+from .plain import DistributedEmptyImage, DistributedModelName, DistributedQueue
+from .varying import DistributedItem, DistributedPrompts, DistributedSeed, DistributedValue
+
+ALL_NODES: list[type[io.ComfyNode]] = [
+    DistributedCollector,
+    DistributedSeed,
+    DistributedValue,
+    DistributedItem,
+    DistributedPrompts,
+    DistributedModelName,
+    DistributedEmptyImage,
+    ImageBatchDivider,
+    AudioBatchDivider,
+    DistributedQueue,
+    FlotillaDeliver,
+    FlotillaOffset,
+    FlotillaPick,
+    FlotillaItem,
+]

@@ -1,0 +1,125 @@
+"""Composition root: builds everything once, registers the routes, starts with the server and ends with it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from pathlib import Path
+
+from . import nodes
+from .api import register_routes
+from .api.intercept import Interceptor
+from .api.services import Services
+from .host.capabilities import choices_of, read_capabilities
+from .host.execution import progress_of
+from .host.facts import host_version
+from .host.node_api import ComfyExtension, io
+from .host.queue import HostQueue
+from .host.server import HostServer, private_folder, temp_folder
+from .runtime import context
+from .runtime.agent import Agent
+from .runtime.coordinator import Coordinator
+from .runtime.results import ResultFetcher
+from .transport.spool_place import default_spool
+from .utils.clock import SystemClock
+from .utils.ids import new_id
+from .utils.log import get_logger
+from .utils.version import VERSION
+from .workers.messages import Message
+from .workers.pool import NetworkDialler, WorkerPool
+from .workers.connection import WorkerHealth
+from .workers.handshake import Identity
+from .workers.key import load_or_create
+from .workers.registry import WorkerRegistry
+
+log = get_logger("plugin")
+
+
+class Flotilla:
+    """Everything that one ComfyUI runs of this pack."""
+
+    def __init__(self, server: HostServer) -> None:
+        clock = SystemClock()
+        folder = private_folder()
+        self.server = server
+        self.clock = clock
+        self.queue = HostQueue()
+        self.key = load_or_create(folder, os.environ)
+        self.identity = Identity(instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME", ""))
+        self.registry = WorkerRegistry(folder / "workers.json", import_from=Path(__file__).parent / "gpu_config.json")
+        self.spool = default_spool(self.identity.instance_id, temp_folder())
+        self.pool = WorkerPool(
+            self.registry,
+            NetworkDialler(self.key, self.identity, clock),
+            self._on_message,
+            self._on_state,
+            clock=clock,
+        )
+        self.fetcher = ResultFetcher(
+            clock=clock, same_host=os.environ.get("FLOTILLA_SAME_HOST", "1") != "0"
+        )
+        self.coordinator = Coordinator(
+            registry=self.registry,
+            pool=self.pool,
+            queue=self.queue,
+            fetcher=self.fetcher,
+            clock=clock,
+            call_soon=server.call_soon,
+            own_choices=choices_of,
+        )
+        self.agent = Agent(
+            queue=self.queue,
+            spool=self.spool,
+            clock=clock,
+            call_soon=server.call_soon,
+            read_capabilities=read_capabilities,
+            progress_of=progress_of,
+        )
+        self.interceptor = Interceptor(self.coordinator)
+
+    def register(self) -> None:
+        """Registers routes and hooks. Must run while the host imports packs."""
+        context.install(context.Context(self.coordinator.stage_of, self.coordinator.plan_of, self.agent.deliver))
+        services = Services(
+            server=self.server,
+            queue=self.queue,
+            registry=self.registry,
+            pool=self.pool,
+            coordinator=self.coordinator,
+            agent=self.agent,
+            fetcher=self.fetcher,
+            spool=self.spool,
+            key=self.key,
+            identity=self.identity,
+        )
+        register_routes(services, self.interceptor)
+        self.server.add_middleware(self.interceptor.middleware)
+        self.server.add_prompt_handler_last(self.interceptor.on_prompt)
+        self.server.on_startup(self.start)
+        atexit.register(self.spool.close)
+
+    async def _on_message(self, worker_id: str, message: Message) -> None:
+        await self.coordinator.on_message(worker_id, message)
+
+    def _on_state(self, worker_id: str, health: WorkerHealth) -> None:
+        self.coordinator.on_state(worker_id, health)
+
+    async def start(self) -> None:
+        """The server is set up: links open now."""
+        log.info("started", version=VERSION, host=host_version(), workers=len(self.registry.entries()))
+        self.pool.start()
+
+
+class FlotillaExtension(ComfyExtension):
+    """The pack as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        Flotilla(HostServer()).register()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return nodes.ALL_NODES
+
+
+def load() -> FlotillaExtension:
+    """The extension object for the host."""
+    return FlotillaExtension()

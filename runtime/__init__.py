@@ -1,0 +1,1 @@
+"""Floor 4: the coordinator on the master and the agent on a worker."""

@@ -1,0 +1,322 @@
+"""The worker's side: takes leases from masters, queues them on this host, and keeps results until they are fetched.
+
+Everything here runs on the server's loop, except `deliver`, which a node calls in the prompt thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..graph.preflight import Capabilities
+from ..host.execution import ProgressSnapshot, PromptWatch
+from ..host.queue import HostQueue, Outcome, Refused
+from ..transport.manifest import BlobManifest
+from ..transport.samehost import write_nonce
+from ..transport.spool import Spool
+from ..transport.values import Value
+from ..utils.clock import Clock
+from ..utils.errors import FlotillaError, InvalidInput, LinkLost
+from ..utils.log import get_logger
+from ..workers import messages as m
+from ..workers.link import Link
+from ..workers.tokens import verify
+from .session import DELIVERED, ENDED, MasterSession, WorkItem
+
+log = get_logger("agent")
+
+PROGRESS_EVERY_S = 0.25
+STATUS_EVERY_S = 2.0
+OUTCOME_EVERY_S = 0.02
+OUTCOME_WITHIN_S = 10.0
+ORPHAN_AFTER_S = 60.0
+"""A master that stays away for so long has its items stopped and their results dropped."""
+
+NO_RESULT = "The workflow ended on the worker without a result at the collector (was a branch blocked or muted?)."
+
+
+class Agent:
+    """One per instance; serves any number of masters."""
+
+    def __init__(
+        self,
+        *,
+        queue: HostQueue,
+        spool: Spool,
+        clock: Clock,
+        call_soon: Callable[..., None],
+        read_capabilities: Callable[[], Any],
+        progress_of: Callable[[str], ProgressSnapshot | None],
+    ) -> None:
+        self._queue = queue
+        self._spool = spool
+        self._clock = clock
+        self._call_soon = call_soon
+        self._read_capabilities = read_capabilities
+        self._progress_of = progress_of
+        self._sessions: dict[str, MasterSession] = {}
+        self._by_prompt: dict[str, WorkItem] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.watch = PromptWatch(
+            lambda prompt_id: call_soon(self._prompt_started, prompt_id),
+            lambda prompt_id: call_soon(self._prompt_ended, prompt_id),
+        )
+
+    async def serve(self, link: Link) -> None:
+        """Serves the master at the other end until the link is lost. Never raises for what the master does."""
+        session = self._sessions.get(link.peer.instance_id)
+        if session is None:
+            session = self._sessions[link.peer.instance_id] = MasterSession(link.peer.instance_id)
+        await session.attach(link)
+        log.info("a master is linked", master=link.peer.name, instance=link.peer.instance_id)
+        reporter = asyncio.create_task(self._report_regularly(session, link))
+        try:
+            await session.send(await self._spool_offer())
+            await session.send(m.Capabilities(data=await self._capabilities()))
+            await session.resend()
+            while True:
+                self._handle(session, await link.receive())
+        except LinkLost as lost:
+            log.info("a master's link ended", master=link.peer.name, reason=lost.message)
+        finally:
+            reporter.cancel()
+            if session.detach(link, self._clock.now_s()):
+                self._spawn(self._expire(session))
+
+    def authorise(self, header: str | None, method: str, path: str) -> None:
+        """Checks the token of a blob request against the links of masters. Raises NotAllowed."""
+        verify(header, self._session_key, method, path)
+
+    def _session_key(self, session_id: str) -> tuple[bytes, float] | None:
+        for session in self._sessions.values():
+            link = session.link
+            if link is not None and link.session.id == session_id:
+                return link.session.key, self._clock.now_s() - link.began_s
+        return None
+
+    def deliver(self, prompt_id: str, values: Mapping[str, Value]) -> None:
+        """Called by the Deliver node, in the prompt thread: spools the item's values and announces them."""
+        item = self._by_prompt.get(prompt_id)
+        if item is None:
+            raise RuntimeError("this prompt is not an item that a master has leased to this worker")
+        if item.state in (DELIVERED, ENDED):
+            raise InvalidInput(
+                "The item produced a list of results, and this collector gathers one batch per item.",
+                cure="Join the list into one batch in front of the collector.",
+            )
+        item.state = DELIVERED
+        stored = self._spool.write(values, item.precision)
+        self._call_soon(self._delivered, item, stored.manifest)
+
+    def queue_counts(self) -> m.Status:
+        """Prompts running and waiting here, and how many of them are ours."""
+        running, waiting = self._queue.live()
+        ours = sum(1 for prompt_id in running + waiting if prompt_id in self._by_prompt)
+        return m.Status(running=len(running), pending=len(waiting), ours=ours)
+
+    async def close(self) -> None:
+        """Stops every item and every task."""
+        for item in list(self._by_prompt.values()):
+            self._queue.cancel(item.prompt_id)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What a master says
+
+    def _handle(self, session: MasterSession, message: m.Message) -> None:
+        if isinstance(message, m.Lease):
+            self._spawn(self._take(session, message))
+        elif isinstance(message, m.Stop):
+            self._stop(session, (message.job_id, message.index, message.attempt))
+        elif isinstance(message, m.Release):
+            self._release(session, (message.job_id, message.index, message.attempt))
+        elif isinstance(message, m.AskCapabilities):
+            self._spawn(self._send_capabilities(session))
+        else:
+            log.debug("an unexpected message", kind=message.type)
+
+    async def _take(self, session: MasterSession, lease: m.Lease) -> None:
+        key = (lease.job_id, lease.index, lease.attempt)
+        if key in session.items:
+            return
+        item = WorkItem(session, *key, prompt_id=lease.prompt_id, precision=lease.precision, nodes=len(lease.prompt))
+        session.items[key] = item
+        self._by_prompt[lease.prompt_id] = item
+        self.watch.hold()
+        try:
+            answer = await self._queue.submit(lease.prompt, lease.prompt_id, lease.extra_data)
+        except Exception as error:
+            log.exception("the host could not validate an item", job=lease.job_id)
+            answer = Refused({"message": f"{type(error).__name__}: {error}"}, {})
+        if isinstance(answer, Refused):
+            self._forget(item)
+            reason = " ".join(str(answer.error.get(part) or "") for part in ("message", "details")).strip()
+            await session.send(m.LeaseRefused(**item.address, reason=reason, node_errors=answer.node_errors))
+            return
+        if item.state == ENDED:  # stopped while the host was validating it
+            self._queue.cancel(lease.prompt_id)
+            return
+        await session.send(m.LeaseAccepted(**item.address))
+        if not self.watch.available:
+            self._spawn(self._follow(item))
+
+    def _stop(self, session: MasterSession, key: tuple[str, int, int]) -> None:
+        item = session.items.get(key)
+        if item is not None:
+            item.state = ENDED
+            self._queue.cancel(item.prompt_id)
+            self._drop_result(item)
+            self._forget(item)
+
+    def _release(self, session: MasterSession, key: tuple[str, int, int]) -> None:
+        item = session.items.get(key)
+        if item is not None:
+            self._drop_result(item)
+            self._forget(item)
+
+    # What the host does
+
+    def _prompt_started(self, prompt_id: str) -> None:
+        item = self._by_prompt.get(prompt_id)
+        if item is not None and item.started_s is None:
+            item.started_s = self._clock.now_s()
+            self._spawn(item.session.send(m.ItemStarted(**item.address)))
+            self._spawn(self._report_progress(item))
+
+    def _prompt_ended(self, prompt_id: str) -> None:
+        item = self._by_prompt.get(prompt_id)
+        if item is not None:
+            self._spawn(self._conclude(item))
+
+    async def _follow(self, item: WorkItem) -> None:
+        """Stands in for the host's prompt hook where it has none."""
+        while item.state != ENDED:
+            running, waiting = self._queue.live()
+            if item.prompt_id in running:
+                self._prompt_started(item.prompt_id)
+            elif item.prompt_id not in waiting:
+                await self._conclude(item)
+                return
+            await asyncio.sleep(PROGRESS_EVERY_S)
+
+    def _delivered(self, item: WorkItem, manifest: BlobManifest) -> None:
+        item.manifest = manifest
+        if item.state == ENDED:  # stopped while the result was being written
+            self._drop_result(item)
+            return
+        seconds = self._clock.now_s() - (item.started_s or self._clock.now_s())
+        item.report = m.ItemFinished(**item.address, manifest=manifest.to_wire(), seconds=seconds)
+        self._spawn(item.session.send(item.report))
+
+    async def _conclude(self, item: WorkItem) -> None:
+        """The item's prompt is over: if it delivered nothing, tells why."""
+        outcome = await self._outcome(item.prompt_id)
+        await asyncio.sleep(0)  # a delivery of the last moment is waiting in the loop
+        if item.manifest is None and item.state != ENDED:
+            item.state = ENDED
+            item.report = _failure(item, outcome)
+            await item.session.send(item.report)
+            self._forget(item)
+        self._by_prompt.pop(item.prompt_id, None)
+        self._let_go_if_idle()
+
+    async def _outcome(self, prompt_id: str) -> Outcome | None:
+        """The host writes its history a moment after the prompt's end."""
+        give_up_s = self._clock.now_s() + OUTCOME_WITHIN_S
+        while (outcome := self._queue.outcome(prompt_id)) is None and self._clock.now_s() < give_up_s:
+            if prompt_id not in self._by_prompt:
+                return None
+            await asyncio.sleep(OUTCOME_EVERY_S)
+        return outcome
+
+    # What we tell
+
+    async def _report_progress(self, item: WorkItem) -> None:
+        told = -1.0
+        while item.state not in (DELIVERED, ENDED):
+            seen = self._progress_of(item.prompt_id)
+            if seen is not None:
+                part = (seen.finished_nodes + seen.value / seen.maximum) / max(item.nodes, seen.finished_nodes + 1)
+                if part > told:
+                    told = part
+                    await item.session.send(
+                        m.ItemProgress(**item.address, fraction=min(part, 1.0), node_id=seen.node_id, label="")
+                    )
+            await asyncio.sleep(PROGRESS_EVERY_S)
+
+    async def _report_regularly(self, session: MasterSession, link: Link) -> None:
+        told: m.Status | None = None
+        while session.link is link:
+            counts = self.queue_counts()
+            if counts != told:
+                told = counts
+                await session.send(counts)
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    async def _spool_offer(self) -> m.SpoolOffer:
+        offers = [await asyncio.to_thread(write_nonce, folder) for folder in self._spool.folders]
+        return m.SpoolOffer(places=[m.SpoolPlace(nonce_path=offer.path, digest=offer.digest) for offer in offers])
+
+    async def _capabilities(self) -> dict[str, Any]:
+        classes, options = await self._read_capabilities()
+        return Capabilities(classes=classes, options=options).to_wire()
+
+    async def _send_capabilities(self, session: MasterSession) -> None:
+        await session.send(m.Capabilities(data=await self._capabilities()))
+
+    # House-keeping
+
+    async def _expire(self, session: MasterSession) -> None:
+        await asyncio.sleep(ORPHAN_AFTER_S)
+        if session.link is None and self._sessions.get(session.instance_id) is session:
+            del self._sessions[session.instance_id]
+            for key in list(session.items):
+                self._stop(session, key)
+
+    def _drop_result(self, item: WorkItem) -> None:
+        if item.manifest is not None:
+            manifest, item.manifest = item.manifest, None
+            self._spool.release(manifest.hash)
+
+    def _forget(self, item: WorkItem) -> None:
+        item.state = ENDED
+        item.session.items.pop(item.key, None)
+        if self._by_prompt.get(item.prompt_id) is item and item.prompt_id not in self._queue.live()[0]:
+            del self._by_prompt[item.prompt_id]
+        self._let_go_if_idle()
+
+    def _let_go_if_idle(self) -> None:
+        if not self._by_prompt:
+            self.watch.let_go()
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, FlotillaError):
+            log.error("work for a master failed", exc_info=error)
+
+
+def _failure(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:
+    kind, message = "no_result", NO_RESULT
+    if outcome is not None and outcome.status == "interrupted":
+        kind, message = "interrupted", "Somebody interrupted the item on the worker."
+    elif outcome is not None and outcome.status == "error":
+        kind, message = "exception", outcome.message or "The workflow failed on the worker."
+        if "OutOfMemory" in outcome.exception_type or "OOM" in outcome.exception_type:
+            kind = "out_of_memory"
+    return m.ItemFailed(
+        **item.address,
+        kind=kind,
+        message=message,
+        exception_type=outcome.exception_type if outcome else "",
+        traceback=list(outcome.traceback) if outcome else [],
+        node_id=outcome.node_id if outcome else "",
+        node_type=outcome.node_type if outcome else "",
+        retry=kind != "no_result",
+    )

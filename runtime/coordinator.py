@@ -1,0 +1,478 @@
+"""The master's side: makes jobs of prompts, feeds the state machine, carries its instructions out.
+
+Everything here runs on the server's loop, except what a `StageRun` passes on from the prompt thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..graph.plan import JobPlan, PlanOptions, build_item_prompt, holds_stage, plan_job
+from ..graph.preflight import fit
+from ..host.execution import PromptWatch
+from ..host.queue import HostQueue
+from ..jobs import events as ev
+from ..jobs import instructions as ins
+from ..jobs.machine import Machine
+from ..jobs.model import Failure, ItemState, JobState
+from ..jobs.selection import choose_route
+from ..jobs.view import JobView
+from ..transport.manifest import BlobManifest
+from ..utils.clock import Clock
+from ..utils.errors import Conflict, FlotillaError, InvalidInput, JobCancelled, JobFailed, NotFound
+from ..utils.ids import is_prompt_id, new_id
+from ..utils.log import get_logger
+from ..workers import messages as m
+from ..workers.connection import WorkerHealth
+from ..workers.pool import WorkerPool
+from ..workers.registry import WorkerRegistry
+from .jobrun import MASTER_ID, JobRun
+from .participants import ParticipantBook
+from .results import ResultFetcher
+from .stage import StageRun
+
+log = get_logger("coordinator")
+
+RECONCILE_EVERY_S = 0.25
+REMEMBERED_JOBS = 200
+MASTER_SLOTS = 10_000
+"""The master's own items run inside its own prompts, one after the other as its queue has them: no limit here."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a request may say beside its prompt: which workers, and whether the master takes part. None: as configured."""
+
+    worker_ids: tuple[str, ...] | None = None
+    delegate_master: bool | None = None
+
+
+class Coordinator:
+    """One per instance. Without workers it has nothing to do."""
+
+    def __init__(
+        self,
+        *,
+        registry: WorkerRegistry,
+        pool: WorkerPool,
+        queue: HostQueue,
+        fetcher: ResultFetcher,
+        clock: Clock,
+        call_soon: Callable[..., None],
+        own_choices: Callable[[Iterable[str]], tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]],
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._queue = queue
+        self._fetcher = fetcher
+        self._clock = clock
+        self._call_soon = call_soon
+        self.participants = ParticipantBook(registry, pool, own_choices)
+        self._machine = Machine()
+        self._jobs: OrderedDict[str, JobRun] = OrderedDict()
+        self._waiting: deque[str] = deque()
+        self._active: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reconciler: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.watch = PromptWatch(
+            lambda prompt_id: call_soon(self.prompt_started, prompt_id),
+            lambda prompt_id: call_soon(self.prompt_ended, prompt_id),
+        )
+        self._feed(ev.ParticipantOnline(MASTER_ID, slots=MASTER_SLOTS, takes_unpinned=False))
+
+    # Jobs are born
+
+    def plan(self, json_data: dict[str, Any], wishes: Wishes) -> JobRun | None:
+        """Makes a job of a posted prompt, if it is to be distributed; fixes its prompt id in ``json_data``.
+
+        Raises InvalidPrompt and NobodyCanRun. Pure but for the job it registers; no network, no disk.
+        """
+        prompt = json_data.get("prompt")
+        if not isinstance(prompt, dict) or not holds_stage(prompt):
+            return None
+        settings = self._registry.settings()
+        delegate = settings.master_delegate_only if wishes.delegate_master is None else wishes.delegate_master
+        classes = {str(node.get("class_type")) for node in prompt.values() if isinstance(node, dict)}
+        participants = self.participants.for_plan(classes, wishes.worker_ids)
+        options = PlanOptions(master_takes_part=not delegate)
+        plan = plan_job(prompt, participants, options, choose=self._choose)
+        if plan is None:
+            return None
+        job_id = json_data.get("prompt_id")
+        if job_id is None:
+            job_id = json_data["prompt_id"] = new_id()
+        if not is_prompt_id(job_id):
+            return None  # the host refuses it in its own words
+        if job_id in self._jobs:
+            raise Conflict("A job with this prompt id exists already.", cure="Leave prompt_id out, or send a new UUID.")
+        extra_data = json_data.get("extra_data")
+        run = JobRun(
+            job_id,
+            plan,
+            client_id=str(json_data.get("client_id") or ""),
+            extra_data=extra_data if isinstance(extra_data, dict) else {},
+            created_s=self._clock.wall_s(),
+        )
+        for stage in plan.stages:
+            run.stages[stage.node_id] = StageRun(
+                stage,
+                delivered=lambda index: self._call_soon(self._own_item_done, run, index),
+                abandoned=lambda: self._call_soon(self.cancel, run.job_id, "the node was interrupted"),
+            )
+        self._jobs[job_id] = run
+        self.watch.hold()
+        specs = tuple(ev.ItemSpec(item.index, item.planned_for, pinned=item.by_master_prompt) for item in plan.items)
+        self._feed(
+            ev.JobPlanned(job_id, specs, tuple(plan.participants), dict(plan.left_out), max_attempts=settings.max_attempts)
+        )
+        return run
+
+    def accept(self, job_id: str) -> None:
+        """The host has queued the job's prompt."""
+        run = self._jobs.get(job_id)
+        if run is None or run.accepted or run.ended_s is not None:
+            return
+        run.accepted = True
+        log.info("job accepted", job=job_id, items=len(run.plan.items), participants=len(run.plan.participants))
+        for participant, reason in run.plan.left_out.items():
+            log.warning("left out of a job", job=job_id, participant=participant, reason=reason)
+        self._waiting.append(job_id)
+        self._activate_waiting()
+        if self._reconciler is None:
+            self._reconciler = asyncio.ensure_future(self._reconcile_while_busy())
+
+    def drop(self, job_id: str, reason: str) -> None:
+        """The host refused the job's prompt: there never was a job."""
+        if job_id in self._jobs:
+            self._feed(ev.JobDropped(job_id, reason))
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """Ends the job everywhere. Harmless when it has ended."""
+        if job_id in self._jobs:
+            self._feed(ev.JobCancelled(job_id, reason))
+
+    def cancel_by_user(self, job_id: str) -> None:
+        """Ends the job and the master's own prompt. Raises NotFound."""
+        if job_id not in self._jobs:
+            raise NotFound(f"There is no job {job_id}.")
+        self._queue.cancel(job_id)
+        self.cancel(job_id, "cancelled by request")
+
+    # What nodes ask
+
+    def stage_of(self, prompt_id: str, node_id: str) -> StageRun | None:
+        run = self._jobs.get(prompt_id)
+        return run.stages.get(node_id) if run is not None else None
+
+    def plan_of(self, prompt_id: str) -> JobPlan | None:
+        run = self._jobs.get(prompt_id)
+        return run.plan if run is not None and run.stages else None
+
+    # What screens ask
+
+    def run(self, job_id: str) -> JobRun:
+        """The job of this id. Raises NotFound."""
+        if job_id not in self._jobs:
+            raise NotFound(f"There is no job {job_id}.", cure="Jobs are listed at /distributed/v2/jobs.")
+        return self._jobs[job_id]
+
+    def runs(self) -> list[JobRun]:
+        """All jobs that are remembered, the newest first."""
+        return list(reversed(self._jobs.values()))
+
+    def view(self, job_id: str) -> JobView:
+        """How the job stands. Raises NotFound."""
+        self.run(job_id)
+        view = self._machine.job(job_id)
+        if view is None:
+            raise NotFound(f"Job {job_id} is no longer known.")
+        return view
+
+    # What workers say
+
+    def on_state(self, worker_id: str, health: WorkerHealth) -> None:
+        """A worker's link has come or gone."""
+        if health.state == "online":
+            self._feed(ev.ParticipantOnline(worker_id, slots=self._registry.settings().worker_slots, takes_unpinned=True))
+        else:
+            self._fetcher.forget_worker(worker_id)
+            self.participants.forget(worker_id)
+            self._feed(ev.ParticipantOffline(worker_id, health.message or health.reason))
+
+    async def on_message(self, worker_id: str, message: m.Message) -> None:
+        """A worker's link brought a message."""
+        if isinstance(message, m.Capabilities):
+            self.participants.note_capabilities(worker_id, message)
+        elif isinstance(message, m.Status):
+            self.participants.note_status(worker_id, message)
+        elif isinstance(message, m.SpoolOffer):
+            self._spawn(self._fetcher.note_spool(worker_id, message))
+        elif isinstance(message, m.ItemStarted):
+            self._feed(ev.ItemStarted(message.job_id, message.index, message.attempt, worker_id))
+        elif isinstance(message, m.ItemProgress):
+            self._feed(
+                ev.ItemProgressed(message.job_id, message.index, message.attempt, worker_id, message.fraction, message.label)
+            )
+        elif isinstance(message, m.ItemFinished):
+            self._item_finished(worker_id, message)
+        elif isinstance(message, m.ItemFailed):
+            self._item_failed(worker_id, message)
+        elif isinstance(message, m.LeaseRefused):
+            self._lease_refused(worker_id, message)
+
+    def _item_finished(self, worker_id: str, message: m.ItemFinished) -> None:
+        try:
+            manifest = BlobManifest.from_wire(message.manifest)
+        except InvalidInput as error:
+            failure = Failure(kind="transfer", message=str(error), participant_id=worker_id)
+            self._feed(ev.ItemFailed(message.job_id, message.index, message.attempt, worker_id, failure, retry=True))
+            return
+        run = self._jobs.get(message.job_id)
+        if run is not None and 0 <= message.index < len(run.plan.items):
+            run.seconds.setdefault(message.index, message.seconds)
+            run.sizes.setdefault(message.index, manifest.size_bytes)
+        self._feed(ev.ItemFinished(message.job_id, message.index, message.attempt, worker_id, manifest))
+
+    def _item_failed(self, worker_id: str, message: m.ItemFailed) -> None:
+        failure = Failure(
+            kind=message.kind,
+            message=f"{message.exception_type}: {message.message}" if message.exception_type else message.message,
+            traceback="".join(message.traceback),
+            node_id=message.node_id,
+            node_type=message.node_type,
+            participant_id=worker_id,
+        )
+        self._feed(ev.ItemFailed(message.job_id, message.index, message.attempt, worker_id, failure, retry=message.retry))
+
+    def _lease_refused(self, worker_id: str, message: m.LeaseRefused) -> None:
+        reason = describe_refusal(message)
+        log.warning("a worker cannot run an item", job=message.job_id, worker=worker_id, reason=reason)
+        self._spawn(self._pool.send(worker_id, m.AskCapabilities()))
+        self._feed(ev.LeaseRefused(message.job_id, message.index, message.attempt, worker_id, reason))
+
+    # What the host does with the master's own prompts
+
+    def prompt_started(self, prompt_id: str) -> None:
+        run = self._jobs.get(prompt_id)
+        if run is None or run.ended_s is not None:
+            return
+        self.accept(prompt_id)
+        if prompt_id in self._waiting:
+            self._waiting.remove(prompt_id)
+            self._activate(run)
+        for item in run.plan.items:
+            if item.by_master_prompt:
+                self._feed(ev.ItemStarted(prompt_id, item.index, 1, MASTER_ID))
+
+    def prompt_ended(self, prompt_id: str) -> None:
+        run = self._jobs.get(prompt_id)
+        if run is not None:
+            self._feed(ev.PromptEnded(prompt_id))
+            self._feed(ev.JobGathered(prompt_id))
+            run.release_memory()
+
+    async def _reconcile_while_busy(self) -> None:
+        """Notices prompts that left the host's queue without our hearing of it: deleted, or no hook on this host."""
+        while open_jobs := [run for run in self._jobs.values() if run.accepted and run.stages]:
+            running, waiting = self._queue.live()
+            for run in open_jobs:
+                if run.job_id in running:
+                    if not self.watch.available:
+                        self.prompt_started(run.job_id)
+                elif run.job_id not in waiting:
+                    self.prompt_ended(run.job_id)
+            await asyncio.sleep(RECONCILE_EVERY_S)
+        self._reconciler = None
+        self.watch.let_go()
+
+    # The machine's instructions
+
+    def _feed(self, event: ev.Event) -> None:
+        for instruction in self._machine.handle(event, self._clock.now_s()):
+            self._carry_out(instruction)
+        self._set_timer()
+
+    def _carry_out(self, instruction: ins.Instruction) -> None:
+        if isinstance(instruction, ins.SendLease):
+            self._send_lease(instruction)
+        elif isinstance(instruction, ins.StopLease):
+            if instruction.participant_id != MASTER_ID:
+                stop = m.Stop(job_id=instruction.job_id, index=instruction.index, attempt=instruction.attempt)
+                self._spawn(self._pool.send(instruction.participant_id, stop))
+        elif isinstance(instruction, ins.FetchResult):
+            self._fetch(instruction)
+        elif isinstance(instruction, ins.ReleaseResult):
+            if instruction.participant_id != MASTER_ID:
+                release = m.Release(job_id=instruction.job_id, index=instruction.index, attempt=instruction.attempt)
+                self._spawn(self._pool.send(instruction.participant_id, release))
+        elif isinstance(instruction, ins.ItemChanged):
+            self._show_item(instruction.job_id, instruction.index)
+        elif isinstance(instruction, ins.FinishJob):
+            self._finish(instruction)
+
+    def _send_lease(self, lease: ins.SendLease) -> None:
+        if lease.participant_id == MASTER_ID:
+            return  # the master's item is its own prompt, which is in its queue already
+        run = self._jobs[lease.job_id]
+        item = run.item(lease.index)
+        try:
+            prompt = build_item_prompt(run.plan, item)
+            capabilities = self.participants.capabilities(lease.participant_id)
+            if capabilities is not None:
+                prompt = fit(prompt, capabilities)[0]
+        except FlotillaError as error:
+            failure = Failure(kind="plan", message=str(error), participant_id=lease.participant_id)
+            failed = ev.ItemFailed(lease.job_id, lease.index, lease.attempt, lease.participant_id, failure, retry=False)
+            self._call_soon(self._feed, failed)
+            return
+        message = m.Lease(
+            job_id=lease.job_id,
+            index=lease.index,
+            attempt=lease.attempt,
+            prompt_id=run.prompt_id(lease.index, lease.attempt),
+            prompt=prompt,
+            extra_data=run.worker_extra_data(lease.index, lease.attempt),
+            precision=self.participants.precision(lease.participant_id),
+            node_id=item.node_id,
+            title=f"item {item.k + 1} of {item.count}",
+        )
+        self._spawn(self._pool.send(lease.participant_id, message))
+
+    def _fetch(self, order: ins.FetchResult) -> None:
+        done = ev.ResultFetched(order.job_id, order.index, order.attempt, order.participant_id)
+        if order.participant_id == MASTER_ID:
+            self._call_soon(self._feed, done)
+            return
+        task = self._spawn(self._fetch_now(order, done))
+        run = self._jobs[order.job_id]
+        run.fetching.add(task)
+        task.add_done_callback(run.fetching.discard)
+
+    async def _fetch_now(self, order: ins.FetchResult, done: ev.ResultFetched) -> None:
+        run = self._jobs[order.job_id]
+        item = run.item(order.index)
+        stage = run.stages.get(item.node_id)
+        if stage is None or not isinstance(order.result, BlobManifest):
+            return
+        worker_id = order.participant_id
+        try:
+            address = self._registry.get(worker_id).where
+            await self._fetcher.fetch(
+                worker_id, address, lambda: self._pool.link(worker_id), order.result, stage.assembly, item.k
+            )
+        except FlotillaError as error:
+            failure = Failure(kind="transfer", message=str(error), participant_id=order.participant_id)
+            self._feed(ev.FetchFailed(order.job_id, order.index, order.attempt, order.participant_id, failure))
+            return
+        self._feed(done)
+
+    def _own_item_done(self, run: JobRun, index: int) -> None:
+        run.seconds.setdefault(index, self._clock.wall_s() - run.created_s)
+        self._feed(ev.ItemFinished(run.job_id, index, 1, MASTER_ID, None))
+
+    def _show_item(self, job_id: str, index: int) -> None:
+        run = self._jobs[job_id]
+        item = run.item(index)
+        stage = run.stages.get(item.node_id)
+        seen = self._machine.item(job_id, index)
+        if stage is not None and seen is not None:
+            stage.show(item.k, seen.fraction, done=seen.state == ItemState.DONE.value)
+
+    def _finish(self, order: ins.FinishJob) -> None:
+        run = self._jobs[order.job_id]
+        run.ended_s = self._clock.wall_s()
+        error = self._ending_error(run, order)
+        for task in list(run.fetching) if error is not None else ():
+            task.cancel()
+        for stage in run.stages.values():
+            stage.finish(error)
+        log.info("job ended", job=run.job_id, state=order.state.value, reason=error.message if error else "complete")
+        self._active.discard(run.job_id)
+        if run.job_id in self._waiting:
+            self._waiting.remove(run.job_id)
+        if order.state == JobState.DROPPED:
+            run.release_memory()
+            del self._jobs[run.job_id]
+        self._forget_oldest()
+        self._call_soon(self._activate_waiting)
+
+    def _ending_error(self, run: JobRun, order: ins.FinishJob) -> FlotillaError | None:
+        if order.state == JobState.DONE:
+            return None
+        if order.failure is None:
+            return JobCancelled("The job was cancelled.")
+        if order.state == JobState.CANCELLED:
+            return JobCancelled(f"The job was cancelled: {order.failure.message}")
+        name = self.participants.name(order.failure.participant_id)
+        where = f" on {name}" if name else ""
+        node = f" in node {order.failure.node_id} ({order.failure.node_type})" if order.failure.node_id else ""
+        text = f"The distributed job failed{where}{node}: {order.failure.message}"
+        if order.failure.traceback:
+            text += f"\n\nTraceback{where}:\n{order.failure.traceback}"
+        return JobFailed(text, details={"kind": order.failure.kind, "participant": order.failure.participant_id})
+
+    # House-keeping
+
+    def _choose(self, participant_ids: Any) -> str:
+        def load(participant_id: str) -> float:
+            return self._machine.load(participant_id) + self.participants.queue_length(participant_id)
+
+        return choose_route(participant_ids, load)
+
+    def _activate_waiting(self) -> None:
+        ahead = self._registry.settings().queue_ahead
+        while self._waiting and len(self._active) < 1 + ahead:
+            self._activate(self._jobs[self._waiting.popleft()])
+
+    def _activate(self, run: JobRun) -> None:
+        self._active.add(run.job_id)
+        self._feed(ev.JobAccepted(run.job_id))
+
+    def _forget_oldest(self) -> None:
+        ended = [run.job_id for run in self._jobs.values() if run.ended_s is not None and not run.stages]
+        for job_id in ended[: max(0, len(ended) - REMEMBERED_JOBS)]:
+            del self._jobs[job_id]
+            self._machine.forget(job_id)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline_s = self._machine.next_deadline_s()
+        if deadline_s is not None:
+            delay_s = max(0.0, deadline_s - self._clock.now_s())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._feed, ev.TimePassed())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, FlotillaError):
+            log.error("work for a job failed", exc_info=error)
+
+    async def close(self) -> None:
+        """Ends every job and every task."""
+        for run in self.runs():
+            self.cancel(run.job_id, "the server stops")
+        for task in [*self._tasks, *([self._reconciler] if self._reconciler else [])]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def describe_refusal(message: m.LeaseRefused) -> str:
+    """One sentence of what a worker's host found wrong with an item's prompt."""
+    parts = [message.reason]
+    for node_id, node in list(message.node_errors.items())[:3]:
+        for error in node.get("errors", ())[:3] if isinstance(node, dict) else ():
+            text = " ".join(str(error.get(key) or "") for key in ("message", "details")).strip()
+            parts.append(f"node {node_id} ({node.get('class_type', '?')}): {text}")
+    return "; ".join(part for part in parts if part)

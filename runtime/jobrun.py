@@ -1,0 +1,56 @@
+"""One job on the master while it runs, and what is remembered of it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..graph.plan import ItemPlan, JobPlan
+from ..utils.ids import new_id
+from .stage import StageRun
+
+MASTER_ID = "master"
+
+
+@dataclass(eq=False)
+class JobRun:
+    """``job_id`` is the id of the master's prompt. Sizes in bytes, times in seconds since 1970 or of duration."""
+
+    job_id: str
+    plan: JobPlan
+    client_id: str
+    extra_data: dict[str, Any]
+    created_s: float
+    stages: dict[str, StageRun] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    prompt_ids: dict[tuple[int, int], str] = field(default_factory=dict)
+    accepted: bool = False
+    active: bool = False
+    ended_s: float | None = None
+    fetching: set[Any] = field(default_factory=set)
+
+    def item(self, index: int) -> ItemPlan:
+        return self.plan.items[index]
+
+    def prompt_id(self, index: int, attempt: int) -> str:
+        """The id of the worker's prompt for this attempt."""
+        return self.prompt_ids.setdefault((index, attempt), new_id())
+
+    def worker_extra_data(self, index: int, attempt: int) -> dict[str, Any]:
+        """What travels with an item's prompt: the workflow for nodes that ask for it, and where the item belongs.
+
+        Never the user's tokens, and no client id of the user's: a worker's messages would go to strangers.
+        """
+        extra: dict[str, Any] = {
+            "client_id": f"flotilla-{self.job_id}",
+            "flotilla": {"job": self.job_id, "item": index, "attempt": attempt},
+        }
+        if isinstance(self.extra_data.get("extra_pnginfo"), dict):
+            extra["extra_pnginfo"] = self.extra_data["extra_pnginfo"]
+        return extra
+
+    def release_memory(self) -> None:
+        """Lets go of gathered values and of all that only a running job needs."""
+        self.stages.clear()
+        self.extra_data = {}

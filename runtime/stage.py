@@ -1,0 +1,101 @@
+"""One distributed node of one job, as the node on the master sees it.
+
+The coordinator lives on the server's loop, a node in the loop of its prompt: this object is the bridge, and safe to use
+from both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from ..graph.plan import StagePlan
+from ..transport.assemble import Assembly
+from ..transport.values import Value
+from ..utils.errors import FlotillaError
+
+
+class StageRun:
+    """Gathers the items of one stage. ``delivered`` is called with an item's index in the job once the
+    master has computed it itself, ``abandoned`` when its node stops waiting."""
+
+    def __init__(self, plan: StagePlan, *, delivered: Callable[[int], None], abandoned: Callable[[], None]) -> None:
+        self.plan = plan
+        self.assembly = Assembly(len(plan.items))
+        self._delivered = delivered
+        self._abandoned = abandoned
+        self._lock = threading.Lock()
+        self._fractions = [0.0] * len(plan.items)
+        self._missing = set(range(len(plan.items)))
+        self._error: FlotillaError | None = None
+        self._finished = False
+        self._waiters: list[Future[None]] = []
+
+    @property
+    def count(self) -> int:
+        """The number of items."""
+        return len(self.plan.items)
+
+    @property
+    def finished(self) -> bool:
+        """Whether waiting is over, one way or the other."""
+        return self._finished
+
+    def progress(self) -> float:
+        """Items done, with the parts of those at work: 0 to `count`."""
+        return sum(self._fractions)
+
+    def own_place(self) -> int | None:
+        """The place of the item that the master's own prompt computes; None when the master only coordinates."""
+        return next((item.k for item in self.plan.items if item.by_master_prompt), None)
+
+    def deliver_own(self, values: Mapping[str, Value]) -> None:
+        """Takes the master's own result into the assembly. Called by the node, in the prompt thread."""
+        place = self.own_place()
+        if place is None:
+            raise RuntimeError("the master has no item of its own in this stage")
+        self.assembly.put_local(place, values)
+        self._delivered(self.plan.items[place].index)
+
+    def abandon(self) -> None:
+        """The node gives up waiting (it was interrupted): the job is to stop. Any thread."""
+        self._abandoned()
+
+    def next_change(self) -> Future[None]:
+        """A future that is done at the next change of progress or at the end; at once when the end was already."""
+        waiter: Future[None] = Future()
+        with self._lock:
+            if self._finished:
+                waiter.set_result(None)
+            else:
+                self._waiters.append(waiter)
+        return waiter
+
+    def results(self) -> dict[str, Any]:
+        """The gathered values by name. Raises what ended the job, if something did, or InvalidInput if they do not fit."""
+        if self._error is not None:
+            raise self._error
+        return self.assembly.finish()
+
+    def show(self, place: int, fraction: float, *, done: bool) -> None:
+        """The coordinator tells how far item ``place`` is, 0 to 1, and whether its result is here."""
+        self._fractions[place] = fraction
+        if done:
+            self._missing.discard(place)
+        self._wake(end=not self._missing)
+
+    def finish(self, error: FlotillaError | None) -> None:
+        """The coordinator tells that the wait is over. Later calls change nothing."""
+        if not self._finished:
+            self._error = error
+            self._wake(end=True)
+
+    def _wake(self, *, end: bool) -> None:
+        with self._lock:
+            self._finished = self._finished or end
+            waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_result(None)

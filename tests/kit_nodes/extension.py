@@ -1,0 +1,37 @@
+"""Which nodes the kit offers on this instance."""
+
+from __future__ import annotations
+
+import os
+
+from comfy_api.latest import ComfyExtension, io
+
+from .makers import KitAudio, KitCombo, KitConditioning, KitImage, KitLatent, KitMask
+from .passers import KitCount, KitFail, KitRare, KitSlow
+from .recorders import KitHash, KitSave
+
+RARE_VARIABLE = "FLOTILLA_KIT_RARE"
+
+_ALWAYS: tuple[type[io.ComfyNode], ...] = (
+    KitImage,
+    KitMask,
+    KitLatent,
+    KitAudio,
+    KitConditioning,
+    KitCombo,
+    KitSlow,
+    KitFail,
+    KitCount,
+    KitHash,
+    KitSave,
+)
+
+
+class KitExtension(ComfyExtension):
+    """The kit as ComfyUI sees it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        nodes = list(_ALWAYS)
+        if os.environ.get(RARE_VARIABLE) == "1":
+            nodes.append(KitRare)
+        return nodes

@@ -1,0 +1,35 @@
+"""Taking time inside a node as a sampler does: with progress, and stopped at once by Cancel."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import comfy.model_management
+import comfy.utils
+
+NAP_S = 0.05
+"""The longest time between two looks at the host's interrupt flag."""
+
+
+def spend(delay_s: float, steps: int | None = None) -> None:
+    """Lasts ``delay_s`` seconds and reports ``steps`` steps (default: one per nap) on the running node.
+
+    Raises the host's InterruptProcessingException within one nap of Cancel.
+    """
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    if steps is None:
+        steps = math.ceil(delay_s / NAP_S)
+    if steps < 1:
+        return
+    bar = comfy.utils.ProgressBar(steps)
+    started_s = time.monotonic()
+    for step in range(1, steps + 1):
+        _sleep_until(started_s + delay_s * step / steps)
+        bar.update_absolute(step)
+
+
+def _sleep_until(end_s: float) -> None:
+    while (left_s := end_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, NAP_S))
+        comfy.model_management.throw_exception_if_processing_interrupted()

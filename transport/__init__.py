@@ -1,0 +1,1 @@
+"""Floor 2: tensors on their way: files, spool, fetching, precision."""

@@ -1,0 +1,207 @@
+"""The results of a job's items, brought together in memory that is taken once.
+
+When the first item's shapes are known, room is made for all items of such a shape; each item then arrives where it
+belongs, and joining them costs nothing. An item of another batch size, or one that two participants deliver at the
+same time, gets memory of its own and is copied in at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..utils.errors import InvalidInput, NotFound
+from .chunks import as_bytes
+from .codec import plan_blob
+from .dtypes import TORCH_DTYPES
+from .join import Piece, check_alike, join_audio, join_batches, join_latents
+from .limits import DEFAULT_LIMITS, TransportLimits
+from .manifest import BlobManifest, TensorSpec, split_name, tensor_name
+from .memory import empty
+from .precision import widen
+from .values import JSON, LATENT, PLAIN_KINDS, PRIMARY, Value
+
+
+@dataclass(eq=False)
+class ItemSink(Mapping[str, memoryview]):
+    """Where one delivery of an item goes: a `fetch.Sink`. Hand it to `Assembly.arrived` or `Assembly.abandon`."""
+
+    index: int
+    metas: Mapping[str, Mapping[str, Any]]
+    specs: tuple[TensorSpec, ...]
+    targets: dict[str, torch.Tensor] = field(default_factory=dict)  # final type
+    stored: dict[str, torch.Tensor] = field(default_factory=dict)  # as on the way; the target itself where exact
+    in_place: bool = False  # some target lies in the memory shared by all items
+
+    def __getitem__(self, name: str) -> memoryview:
+        return as_bytes(self.stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+class Assembly:
+    """Takes ``item_count`` items in any order, from any thread, each once, and joins them by index."""
+
+    def __init__(self, item_count: int, limits: TransportLimits = DEFAULT_LIMITS) -> None:
+        if item_count < 1:
+            raise InvalidInput("An assembly needs at least one item.")
+        self.item_count = item_count
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._items: dict[int, ItemSink] = {}
+        self._in_place: dict[int, ItemSink] = {}  # who writes, or has written, into the shared memory at an index
+        self._layouts: dict[str, torch.Tensor] = {}  # [items, B, ...] for each value that has a batch
+        self._known: list[ItemSink] = []  # arrived or on the way
+        self._finished = False
+
+    def sink_for(self, index: int, manifest: BlobManifest) -> ItemSink | None:
+        """Memory for the item ``index``; None if it is there already and need not be fetched.
+
+        Two deliveries of one item may run at the same time; they never share memory. Raises InvalidInput if the
+        item does not go with those before it (other size, other kind of value), TooLarge if memory is short.
+        """
+        return self._claim(index, manifest.tensors, manifest.values)
+
+    def arrived(self, sink: ItemSink) -> bool:
+        """Takes the item, filled and verified, and restores reduced precision (which takes a moment: for a thread).
+
+        False if another delivery was first; this one is then dropped.
+        """
+        with self._lock:
+            if self._is_late(sink):
+                return False
+        for name, target in sink.targets.items():
+            if sink.stored[name] is not target:
+                widen(sink.stored[name], target)
+        with self._lock:
+            if self._is_late(sink):
+                return False
+            sink.stored = {}
+            self._items[sink.index] = sink
+            return True
+
+    def abandon(self, sink: ItemSink) -> None:
+        """Gives the place back, once nobody writes into it any more, so that another delivery may have it."""
+        with self._lock:
+            self._let_go(sink)
+
+    def put_local(self, index: int, values: Mapping[str, Value]) -> bool:
+        """Copies an item that was made in this process. False if it is there already. Raises as `sink_for` does."""
+        plan = plan_blob(values, limits=self._limits)
+        sink = self._claim(index, plan.specs, plan.values)
+        if sink is None:
+            return False
+        try:
+            for name, target in sink.targets.items():
+                target.copy_(plan.sources[name])
+        except BaseException:
+            self.abandon(sink)
+            raise
+        return self.arrived(sink)
+
+    def missing(self) -> list[int]:
+        """Indices that have not arrived."""
+        with self._lock:
+            return [index for index in range(self.item_count) if index not in self._items]
+
+    def finish(self) -> dict[str, Any]:
+        """The joined values by name; items that are missing are left out. Ends the assembly: later items are dropped.
+
+        IMAGE, MASK and LATENT are joined along the batch, AUDIO along its samples, JSON is a list; always in the order
+        of items, leaving out those that have none of it. A value that no item has is None. Raises NotFound if nothing
+        arrived or the assembly has ended before.
+        """
+        with self._lock:
+            items = [] if self._finished else [self._items[index] for index in sorted(self._items)]
+            self._finished = True
+            writing = any(sink is not self._items.get(index) for index, sink in self._in_place.items())
+            layouts = {} if writing else self._layouts
+            self._items, self._layouts, self._in_place, self._known = {}, {}, {}, []
+        if not items:
+            raise NotFound("No item has arrived that could be joined.")
+        with torch.inference_mode(False):
+            return {name: _join(name, items, layouts.get(name)) for name in items[0].metas}
+
+    def _claim(
+        self, index: int, specs: tuple[TensorSpec, ...], metas: Mapping[str, Mapping[str, Any]]
+    ) -> ItemSink | None:
+        if not 0 <= index < self.item_count:
+            raise InvalidInput(f"There is no item {index} among {self.item_count}.")
+        sink = ItemSink(index, metas, specs)
+        with self._lock:
+            if self._finished or index in self._items:
+                return None
+            check_alike(self._known, sink)
+            for spec in specs:
+                target = self._place(sink, spec)
+                exact = spec.dtype == spec.restore_dtype
+                sink.targets[spec.name] = target
+                sink.stored[spec.name] = target if exact else empty(spec.shape, TORCH_DTYPES[spec.dtype])
+            if sink.in_place:
+                self._in_place[index] = sink
+            self._known.append(sink)
+        return sink
+
+    def _place(self, sink: ItemSink, spec: TensorSpec) -> torch.Tensor:
+        """The item's part of the shared memory, if it fits there and nobody else has it, or memory of its own."""
+        value, key = split_name(spec.name)
+        kind = sink.metas[value]["kind"]
+        dtype = TORCH_DTYPES[spec.restore_dtype]
+        if (kind in PLAIN_KINDS or (kind == LATENT and key == PRIMARY[LATENT])) and spec.size_bytes:
+            layout = self._layouts.get(value)
+            fits = layout is not None and layout.dtype == dtype and tuple(layout.shape[1:]) == spec.shape
+            if layout is None or not (fits or self._in_place):
+                layout = self._layouts[value] = empty((self.item_count, *spec.shape), dtype)
+                fits = True
+            if fits and sink.index not in self._in_place:
+                sink.in_place = True
+                with torch.inference_mode(False):
+                    return layout[sink.index]
+        return empty(spec.shape, dtype)
+
+    def _is_late(self, sink: ItemSink) -> bool:
+        """Whether ``sink`` comes too late to be taken; it is then let go."""
+        late = self._finished or sink.index in self._items
+        if late:
+            self._let_go(sink)
+        return late
+
+    def _let_go(self, sink: ItemSink) -> None:
+        if self._items.get(sink.index) is sink:
+            return  # it has been taken and stays
+        if self._in_place.get(sink.index) is sink:
+            del self._in_place[sink.index]
+        self._known = [other for other in self._known if other is not sink]
+        sink.stored, sink.targets = {}, {}
+
+
+def _join(name: str, items: list[ItemSink], layout: torch.Tensor | None) -> Any:
+    pieces = [_piece(name, item) for item in items if not item.metas[name].get("empty")]
+    kind = items[0].metas[name]["kind"]
+    if kind == JSON:
+        return [piece.extras for piece in pieces]
+    if not pieces:
+        return None
+    if kind in PLAIN_KINDS:
+        return join_batches(name, [(piece.index, piece.tensors[""]) for piece in pieces], layout)
+    if kind == LATENT:
+        return join_latents(name, pieces, layout)
+    return join_audio(pieces)
+
+
+def _piece(name: str, item: ItemSink) -> Piece:
+    meta = item.metas[name]
+    tensors = {}
+    for spec in item.specs:
+        value, key = split_name(spec.name)
+        if value == name:
+            tensors[key] = item.targets[tensor_name(value, key)]
+    return Piece(item.index, tensors, meta["json"] if meta["kind"] == JSON else meta.get("extras", {}))

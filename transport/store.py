@@ -1,0 +1,149 @@
+"""One folder of a spool: what is in it, what it may hold, and segments that wait to be written again.
+
+Writing into a file whose pages exist already is several times faster than into a fresh one, because the kernel need
+not find and map memory for it. A memory folder therefore keeps released files as segments, up to a cap of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..utils.errors import SpoolFull
+from .owned_folder import PRIVATE_FILE_MODE, OwnedFolder
+
+SUFFIX = ".safetensors"
+_DRAFT_PREFIX = "draft-"
+_SEGMENT_PREFIX = "segment-"
+_O_BINARY = getattr(os, "O_BINARY", 0)
+_O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
+
+@dataclass
+class Segment:
+    """A released file: ``size_bytes`` of pages that may be written again."""
+
+    path: Path
+    size_bytes: int
+    idle_since_s: float
+
+
+@dataclass
+class Draft:
+    """A file being written. ``reserved_bytes`` of the cap are set aside for it."""
+
+    path: Path
+    reserved_bytes: int
+
+
+class Store:
+    """Book-keeping of one folder. Not safe by itself: the spool calls it under its lock, except `open_draft`."""
+
+    def __init__(self, root: Path, *, cap_bytes: int, recycle_cap_bytes: int) -> None:
+        self.folder = OwnedFolder(root)
+        self.cap_bytes = cap_bytes
+        self._recycle_cap_bytes = recycle_cap_bytes
+        self._segments: list[Segment] = []
+        self._taken_bytes = 0
+
+    @property
+    def taken_bytes(self) -> int:
+        """Bytes of files held and being written."""
+        return self._taken_bytes
+
+    @property
+    def recycled_bytes(self) -> int:
+        """Bytes of segments that wait to be used again."""
+        return sum(segment.size_bytes for segment in self._segments)
+
+    def path_of(self, blob_hash: str) -> Path:
+        """Where the blob lies, if it is here."""
+        return self.folder.path / f"{blob_hash}{SUFFIX}"
+
+    def reserve(self, size_bytes: int) -> Draft:
+        """Room for a draft of ``size_bytes``. Raises SpoolFull over the cap or where the file system has no room."""
+        if self._taken_bytes + size_bytes > self.cap_bytes:
+            raise SpoolFull(
+                f"The spool holds {self._taken_bytes} of {self.cap_bytes} bytes; {size_bytes} more do not fit."
+            )
+        path = self.folder.path / f"{_DRAFT_PREFIX}{secrets.token_hex(8)}"
+        segment = self._take_segment(size_bytes)
+        reserved_bytes = size_bytes
+        if segment is not None:
+            os.replace(segment.path, path)
+            reserved_bytes = max(size_bytes, segment.size_bytes)
+        # Segments give way to what is needed now.
+        while self._segments and self._taken_bytes + self.recycled_bytes + reserved_bytes > self.cap_bytes:
+            _discard(self._segments.pop(0).path)
+        fresh_bytes = size_bytes - (segment.size_bytes if segment else 0)
+        free_bytes = shutil.disk_usage(self.folder.path).free
+        if fresh_bytes > free_bytes:
+            _discard(path)
+            raise SpoolFull(f"The file system has {free_bytes} bytes free; {fresh_bytes} more are needed.")
+        self._taken_bytes += reserved_bytes
+        return Draft(path, reserved_bytes)
+
+    @staticmethod
+    def open_draft(draft: Draft) -> int:
+        """A descriptor at the start of the draft, which may hold old bytes: cut it to its length before it is named."""
+        return os.open(draft.path, os.O_RDWR | os.O_CREAT | _O_BINARY | _O_CLOEXEC, PRIVATE_FILE_MODE)
+
+    def drop(self, draft: Draft) -> None:
+        """Removes a draft."""
+        _discard(draft.path)
+        self._taken_bytes -= draft.reserved_bytes
+
+    def commit(self, draft: Draft, blob_hash: str, size_bytes: int) -> Path:
+        """Gives the finished draft its name."""
+        path = self.path_of(blob_hash)
+        os.replace(draft.path, path)
+        self._taken_bytes += size_bytes - draft.reserved_bytes
+        return path
+
+    def remove(self, path: Path, size_bytes: int, now_s: float) -> None:
+        """Frees a blob's file, or keeps it as a segment."""
+        self._taken_bytes -= size_bytes
+        if self.recycled_bytes + size_bytes > self._recycle_cap_bytes:
+            _discard(path)
+            return
+        segment = path.with_name(f"{_SEGMENT_PREFIX}{secrets.token_hex(8)}")
+        try:
+            os.replace(path, segment)
+        except OSError:  # somebody else removed it, or (Windows) still reads it
+            _discard(path)
+            return
+        self._segments.append(Segment(segment, size_bytes, now_s))
+
+    def trim(self, before_s: float) -> int:
+        """Frees segments idle since before ``before_s``; returns their bytes."""
+        idle = [segment for segment in self._segments if segment.idle_since_s < before_s]
+        self._segments = [segment for segment in self._segments if segment.idle_since_s >= before_s]
+        for segment in idle:
+            _discard(segment.path)
+        return sum(segment.size_bytes for segment in idle)
+
+    def _take_segment(self, size_bytes: int) -> Segment | None:
+        """The segment that wastes least: the smallest that is large enough, else the largest."""
+        if not self._segments:
+            return None
+        enough = [segment for segment in self._segments if segment.size_bytes >= size_bytes]
+        key = _size
+        best = min(enough, key=key) if enough else max(self._segments, key=key)
+        if self._taken_bytes + max(size_bytes, best.size_bytes) > self.cap_bytes:
+            return None
+        self._segments.remove(best)
+        return best
+
+
+def _discard(path: Path) -> None:
+    """Removes a file. Windows removes none that somebody reads; such a one goes with its folder."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _size(segment: Segment) -> int:
+    return segment.size_bytes
