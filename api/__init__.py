@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from . import links
-
-if TYPE_CHECKING:  # both bring the host's own modules along, which routes can do without
-    from .intercept import Interceptor
-    from .services import Services
+from . import links, v2_fleet, v2_jobs
+from .intercept import Interceptor
+from .services import Services
 
 
 def register_routes(services: Services, interceptor: Interceptor) -> None:
     """Adds all routes to the host's table, which serves them under ``/api`` as well."""
     routes = services.server.routes
     links.register(services, routes)
+    v2_jobs.register(services, routes)
+    v2_fleet.register(services, routes)

@@ -18,6 +18,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_CAP_BYTES = 1024 * 1024
 PROMPT_BODY_CAP_BYTES = 64 * 1024 * 1024
+MAX_DEPTH = 100
 
 
 def error_body(error: FlotillaError) -> dict[str, Any]:
@@ -49,14 +50,19 @@ def answers_errors(body: Callable[[FlotillaError], dict[str, Any]] = error_body)
     return decorate
 
 
+def refuse_other_sites(request: web.Request) -> None:
+    """Raises NotAllowed for requests that a page of another site makes."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise NotAllowed("Pages of other sites may not do this.", cure="Send it from this server's own pages or a script.")
+
+
 async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) -> dict[str, Any]:
     """The request's body as a JSON object.
 
     Raises NotAllowed for requests that a page of another site makes, InvalidInput for anything but a JSON object,
     TooLarge beyond ``cap_bytes`` (which is noticed before the rest is read).
     """
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise NotAllowed("Pages of other sites may not do this.")
+    refuse_other_sites(request)
     if request.content_type != "application/json":
         raise InvalidInput(
             f"The body is {request.content_type}, not JSON.", cure="Send it with Content-Type: application/json."
@@ -69,9 +75,39 @@ async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) 
                 f"The body is larger than {cap_bytes} bytes.", details={"cap_bytes": cap_bytes}, cure="Send less at once."
             )
     try:
-        value = json.loads(body.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of thousands of digits, too deep
         raise InvalidInput(f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidInput("The body must be a JSON object.")
+    _check_depth(value)
+    if b"\\ud" in body.lower():
+        _check_texts(value)
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _check_depth(value: Any) -> None:
+    """Raises InvalidInput for nesting that would only break later, in a place that cannot say so."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return
+    raise InvalidInput(f"The body is nested more than {MAX_DEPTH} levels deep.", cure="Send a flatter one.")
+
+
+def _check_texts(value: Any) -> None:
+    """Raises InvalidInput for escapes of half a character, which can be stored nowhere."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidInput("The body holds a text with half a character (a lone surrogate).") from None

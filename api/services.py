@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from ..utils.clock import Clock, SystemClock
 
 if TYPE_CHECKING:  # some bring the host's own modules along, which routes can do without
     from ..host.queue import HostQueue
@@ -32,3 +34,4 @@ class Services:
     spool: Spool
     key: FleetKey | None
     identity: Identity
+    clock: Clock = field(default_factory=SystemClock)

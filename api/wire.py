@@ -11,11 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..jobs.model import JobState
+from ..runtime.jobrun import MASTER_ID
 from ..workers.entries import Kind, Name, Precision, Settings, Tag, WorkerId
 
 MAX_OFFSET = 2**31
-MASTER_ID = "master"
-"""The id of this server among the participants of a job; no worker may have it."""
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:

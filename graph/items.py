@@ -104,7 +104,8 @@ def item_prompt(index: PromptIndex, stage_id: str, values: Mapping[str, Any]) ->
     """The prompt of one item: the stage node as FlotillaDeliver and what it needs, with the item's values written in.
 
     Model names given as constants take the place of the links to them, so that the host checks them in the list of
-    the node that loads the model. The result shares no list and no object with the user's prompt.
+    the node that loads the model. The result shares no list and no object with the user's prompt, which must be free
+    of circles above the stage (`PromptIndex.topological` tells).
 
     Raises:
         InvalidPrompt: nothing is connected to the stage node, or a link leads nowhere.
@@ -161,12 +162,10 @@ def _rewritten(
 
 def _resolved(index: PromptIndex, link: list[Any]) -> Any:
     """The link, or the constant model name at the end of the chain of Distributed Model Name nodes that it starts."""
-    seen: set[str] = set()
     source: Any = link
-    while is_link(source) and source[0] in index and source[0] not in seen:
+    while is_link(source):
         if index.class_of(source[0]) != classes.MODEL_NAME:
             return link
-        seen.add(source[0])
         source = index.inputs_of(source[0]).get("text")
     name = model_name(source)
     return link if name is None else name

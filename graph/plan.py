@@ -17,7 +17,7 @@ from ..utils.errors import NobodyCanRun
 from .classes import STAGE_CLASSES
 from .items import WorkerPlace, item_prompt, item_values, varying_nodes
 from .preflight import Capabilities, fit, reasons_of
-from .prompt import Prompt, PromptIndex, copy_json, natural_key, quoted
+from .prompt import Prompt, PromptIndex, copy_json, quoted
 from .values import is_true
 
 Way = Literal["one_each", "route"]
@@ -272,6 +272,6 @@ def _nobody(participants: Sequence[Participant], left_out: Mapping[str, str]) ->
 
 
 def _fingerprint(items: Sequence[ItemPlan]) -> str:
-    values = sorted((items[0].values if items else {}), key=natural_key)
-    text = json.dumps([[item.values[node_id] for node_id in values] for item in items], sort_keys=True)
+    # Every item lists the same nodes in the same order. Ids are left out: renumbering nodes changes no result.
+    text = json.dumps([list(item.values.values()) for item in items], sort_keys=True)
     return f"{len(items)}:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -27,11 +27,10 @@ from .manifest import (
     as_shape,
     check_layout,
     check_values,
-    split_name,
     tensor_name,
 )
-from .precision import narrow, stored_dtype, widen
-from .values import Value, is_value_name, put_together, take_apart
+from .precision import narrow, stored_dtype
+from .values import Value, is_value_name, take_apart
 
 METADATA = "__metadata__"
 VALUES_KEY = "flotilla.values"
@@ -126,20 +125,6 @@ def decode_header(
         raise InvalidBlob("The blob's header restores a tensor that it does not list.")
     check_layout(ordered, size_bytes, len(data), limits)
     return ordered, check_values(_load_text(metadata.get(VALUES_KEY), limits), ordered, limits)
-
-
-def restore_values(manifest: BlobManifest, stored: Mapping[str, torch.Tensor]) -> dict[str, Value]:
-    """The values of a blob from its tensors as stored, each widened to the type it had."""
-    tensors: dict[str, dict[str, torch.Tensor]] = {name: {} for name in manifest.values}
-    for spec in manifest.tensors:
-        value, key = split_name(spec.name)
-        tensor = stored[spec.name]
-        if spec.restore_dtype != spec.dtype:
-            wide = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.restore_dtype])
-            widen(tensor, wide)
-            tensor = wide
-        tensors[value][key] = tensor
-    return {name: put_together(meta, tensors[name]) for name, meta in manifest.values.items()}
 
 
 def _lay_out(

@@ -109,7 +109,7 @@ async def _run_in_thread(attempt: HttpGet, size_bytes: int, policy: FetchPolicy)
         error: BaseException | None = None
         try:
             attempt.run(size_bytes)
-        except BaseException as fault:  # noqa: BLE001 (it is handed to whoever waits)
+        except BaseException as fault:  # it is handed to whoever waits
             error = fault
         with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
             loop.call_soon_threadsafe(settle, error)

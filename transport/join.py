@@ -31,12 +31,9 @@ class Piece:
 class Described(Protocol):
     """An item as far as its description goes."""
 
-    @property
-    def index(self) -> int: ...
-    @property
-    def metas(self) -> Mapping[str, Mapping[str, Any]]: ...
-    @property
-    def specs(self) -> tuple[TensorSpec, ...]: ...
+    index: int
+    metas: Mapping[str, Mapping[str, Any]]
+    specs: tuple[TensorSpec, ...]
 
 
 def check_alike(known: Sequence[Described], item: Described) -> None:
@@ -104,9 +101,7 @@ def join_latents(name: str, pieces: Sequence[Piece], layout: torch.Tensor | None
             continue
         rows = _rows_per_item(key, pieces, batches)
         joined[key] = join_batches(f"{name}.{key}", rows, None) if rows else tensor
-    for key, extra in first.extras.items():
-        if key != BATCH_INDEX:
-            joined[key] = extra
+    joined.update({key: extra for key, extra in first.extras.items() if key != BATCH_INDEX})
     # A list shorter than the batch would make the sampler fail, so it is whole or not there.
     lists = [piece.extras.get(BATCH_INDEX) for piece in pieces]
     whole = [isinstance(entry, list) and len(entry) == batch for entry, batch in zip(lists, batches, strict=True)]

@@ -74,7 +74,7 @@ class Store:
         segment = self._take_segment(size_bytes)
         reserved_bytes = size_bytes
         if segment is not None:
-            os.replace(segment.path, path)
+            segment.path.replace(path)
             reserved_bytes = max(size_bytes, segment.size_bytes)
         # Segments give way to what is needed now.
         while self._segments and self._taken_bytes + self.recycled_bytes + reserved_bytes > self.cap_bytes:
@@ -100,7 +100,7 @@ class Store:
     def commit(self, draft: Draft, blob_hash: str, size_bytes: int) -> Path:
         """Gives the finished draft its name."""
         path = self.path_of(blob_hash)
-        os.replace(draft.path, path)
+        draft.path.replace(path)
         self._taken_bytes += size_bytes - draft.reserved_bytes
         return path
 
@@ -112,7 +112,7 @@ class Store:
             return
         segment = path.with_name(f"{_SEGMENT_PREFIX}{secrets.token_hex(8)}")
         try:
-            os.replace(path, segment)
+            path.replace(segment)
         except OSError:  # somebody else removed it, or (Windows) still reads it
             _discard(path)
             return

@@ -111,18 +111,6 @@ def take_apart(name: str, value: Value, limits: TransportLimits = DEFAULT_LIMITS
     return _take_dict_apart(name, value, limits)
 
 
-def put_together(meta: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Value:
-    """The inverse of `take_apart`."""
-    kind = meta["kind"]
-    if kind == JSON:
-        return Value(JSON, meta["json"])
-    if meta.get("empty"):
-        return Value(kind, None)
-    if kind in PLAIN_KINDS:
-        return Value(kind, tensors[""])
-    return Value(kind, {**tensors, **meta["extras"]})
-
-
 def _take_dict_apart(name: str, value: Value, limits: TransportLimits) -> Parts:
     if not isinstance(value.data, Mapping):
         raise InvalidInput(f"{value.kind} {name!r} is a {type(value.data).__name__}, not a dict.")

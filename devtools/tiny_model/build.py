@@ -22,10 +22,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
 from .conditioning import encode_scene
-from .expand import AUTOENCODER_FILE, FLOW_FILE, Weights, expand_autoencoder, expand_flow, join_checkpoint
+from .expand import Weights, expand_autoencoder, expand_flow, join_checkpoint, load_shipped
 
 __all__ = ["TinyModelFiles", "build", "encode_scene"]
 
@@ -67,8 +67,8 @@ def build(models_dir: Path) -> TinyModelFiles:
         vae=models_dir / "vae" / VAE_NAME,
         checkpoint=models_dir / "checkpoints" / CHECKPOINT_NAME,
     )
-    flow = expand_flow(load_file(WEIGHTS_DIR / FLOW_FILE))
-    autoencoder = expand_autoencoder(load_file(WEIGHTS_DIR / AUTOENCODER_FILE))
+    shipped_autoencoder, shipped_flow = load_shipped(WEIGHTS_DIR)
+    autoencoder, flow = expand_autoencoder(shipped_autoencoder), expand_flow(shipped_flow)
     _write(files.diffusion_model, flow)
     _write(files.vae, autoencoder)
     _write(files.checkpoint, join_checkpoint(flow, autoencoder))

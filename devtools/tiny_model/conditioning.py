@@ -38,7 +38,9 @@ def scene_places(boats: int | None, time: str | None) -> list[int]:
     return places
 
 
-def encode_scene(boats: int | None = None, time: str | None = None) -> tuple[list[list[list[float]]], list[list[float]]]:
+def encode_scene(
+    boats: int | None = None, time: str | None = None
+) -> tuple[list[list[list[float]]], list[list[float]]]:
     """Context [1, 1, 64] and pooled vector [1, 64] as nested lists; without arguments all zeros (the negative).
 
     Raises ValueError as :func:`scene_places` does.

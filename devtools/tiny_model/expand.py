@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from .conditioning import CONDITION_WIDTH, MAX_BOATS, scene_places
 from .preview import SCALE, SHIFT
@@ -97,7 +97,10 @@ def _linear(narrow: Mapping[str, Array], source: str, target: str) -> Weights:
 
 
 def _silent_linear(target: str, outputs: int, inputs: int) -> Weights:
-    return {f"{target}.weight": np.zeros((outputs, inputs), np.float16), f"{target}.bias": np.zeros(outputs, np.float16)}
+    return {
+        f"{target}.weight": np.zeros((outputs, inputs), np.float16),
+        f"{target}.bias": np.zeros(outputs, np.float16),
+    }
 
 
 def _picture_stream(narrow: Mapping[str, Array], source: str, target: str) -> Weights:
@@ -133,7 +136,6 @@ def expand_flow(narrow: Mapping[str, Array]) -> Weights:
     for name in ("t_embedder", "y_embedder"):
         for place in (0, 2):
             weights |= _linear(narrow, f"{name}.{place}", f"{name}.mlp.{place}")
-    weights["y_embedder.mlp.0.weight"] = _padded(narrow[_CONDITION_FIRST], (hidden, CONDITION_WIDTH))
     weights |= _silent_linear("context_embedder", hidden, CONDITION_WIDTH)
     for index in range(depth):
         block = f"joint_blocks.{index}"
@@ -149,16 +151,28 @@ def join_checkpoint(flow: Weights, autoencoder: Weights) -> Weights:
     return flow | {VAE_PREFIX + name: value for name, value in autoencoder.items()}
 
 
+def load_shipped(weights_dir: Path) -> tuple[Weights, Weights]:
+    """The autoencoder's and the flow transformer's shipped weights, float16, in the shapes of ``network.py``.
+
+    Raises OSError when a file cannot be read.
+    """
+    autoencoder, flow = load_file(weights_dir / AUTOENCODER_FILE), load_file(weights_dir / FLOW_FILE)
+    flow[_CONDITION_FIRST] = _padded(flow[_CONDITION_FIRST], (flow[_CONDITION_FIRST].shape[0], CONDITION_WIDTH))
+    return autoencoder, flow
+
+
 def save_shipped(autoencoder: Mapping[str, Any], flow: Mapping[str, Any], out_dir: Path) -> int:
     """Writes trained states (tensors that NumPy understands) in half precision; returns the bytes written.
 
     Raises ValueError when the files would be larger than the repository may carry.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    halves = [{name: np.array(value, dtype=np.float16) for name, value in state.items()} for state in (autoencoder, flow)]
+    halves = [
+        {name: np.array(value, dtype=np.float16) for name, value in state.items()} for state in (autoencoder, flow)
+    ]
     halves[1][_CONDITION_FIRST] = np.ascontiguousarray(halves[1][_CONDITION_FIRST][:, :USED_CONDITION_WIDTH])
     total = 0
-    for name, half in zip((AUTOENCODER_FILE, FLOW_FILE), halves):
+    for name, half in zip((AUTOENCODER_FILE, FLOW_FILE), halves, strict=True):
         save_file({key: np.ascontiguousarray(value) for key, value in half.items()}, out_dir / name)
         total += (out_dir / name).stat().st_size
     if total >= SIZE_LIMIT_BYTES:

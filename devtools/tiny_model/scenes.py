@@ -133,7 +133,12 @@ class _Painter:
             self.disc(self.light_x, y, radius * ring, (*p.light, 46))
         self.disc(self.light_x, y, radius, p.light)
         if self.scene.time == "night":
-            self.disc(self.light_x + radius * 0.45, y - radius * 0.2, radius * 0.82, mix(p.sky_top, p.sky_bottom, y / self.horizon))
+            self.disc(
+                self.light_x + radius * 0.45,
+                y - radius * 0.2,
+                radius * 0.82,
+                mix(p.sky_top, p.sky_bottom, y / self.horizon),
+            )
 
     def clouds(self) -> None:
         for _ in range(int(self.rng.integers(1, 4))):
@@ -142,7 +147,9 @@ class _Painter:
             fill = (*self.palette.cloud, 225)
             lobes = ((-0.95, 0.55), (-0.1, 0.9), (0.85, 0.62))
             for dx, r in lobes:
-                self.draw.pieslice((x + (dx - r) * size, y - r * size, x + (dx + r) * size, y + r * size), 180, 360, fill=fill)
+                self.draw.pieslice(
+                    (x + (dx - r) * size, y - r * size, x + (dx + r) * size, y + r * size), 180, 360, fill=fill
+                )
 
     def islands(self) -> None:
         for depth in (0.45, 0.85):
@@ -153,7 +160,13 @@ class _Painter:
             peak = self.unit * self.between(0.10, 0.24) * (1.25 - depth * 0.5)
             lean = self.between(-0.35, 0.35)
             points: list[Point] = [(centre - reach, self.horizon)]
-            for share, level in ((-0.55, 0.42), (lean * 0.4 - 0.18, 0.82), (lean * 0.4, 1.0), (lean * 0.4 + 0.2, 0.7), (0.6, 0.36)):
+            for share, level in (
+                (-0.55, 0.42),
+                (lean * 0.4 - 0.18, 0.82),
+                (lean * 0.4, 1.0),
+                (lean * 0.4 + 0.2, 0.7),
+                (0.6, 0.36),
+            ):
                 points.append((centre + share * reach, self.horizon - level * peak))
             points.append((centre + reach, self.horizon))
             self.polygon(points, mix(self.palette.sky_bottom, self.palette.land, depth))
@@ -186,7 +199,13 @@ class _Painter:
             x, y = self.width * self.between(0.1, 0.9), self.horizon * self.between(0.15, 0.6)
             span = self.unit * self.between(0.03, 0.045)
             line = max(1, round(self.unit * 0.011))
-            wing = [(x - span, y - span * 0.45), (x - span * 0.45, y - span * 0.6), (x, y), (x + span * 0.45, y - span * 0.6), (x + span, y - span * 0.45)]
+            wing = [
+                (x - span, y - span * 0.45),
+                (x - span * 0.45, y - span * 0.6),
+                (x, y),
+                (x + span * 0.45, y - span * 0.6),
+                (x + span, y - span * 0.45),
+            ]
             self.draw.line(wing, fill=(60, 66, 88), width=line, joint="curve")
 
     def boat(self, x: float, y: float, scale: float) -> None:
@@ -205,8 +224,12 @@ class _Painter:
         for dx, dy, length in ((0.0, -0.035, 0.19), (0.01, -0.075, 0.14), (0.0, -0.115, 0.08)):
             (left, low), (right, _) = sorted((at(dx - length, dy), at(dx + length, dy)))
             self.draw.rounded_rectangle((left, low, right, low + u * 0.022), radius=u * 0.01, fill=(*sail, 120))
-        self.polygon([at(-0.20, 0.085), at(0.25, 0.10), at(0.17, 0.0), at(0.1, -0.012), at(-0.1, -0.012), at(-0.15, 0.0)], hull)
-        self.polygon([at(-0.20, 0.085), at(0.25, 0.10), at(0.236, 0.078), at(-0.19, 0.062)], mix(hull, (255, 255, 255), 0.45))
+        self.polygon(
+            [at(-0.20, 0.085), at(0.25, 0.10), at(0.17, 0.0), at(0.1, -0.012), at(-0.1, -0.012), at(-0.15, 0.0)], hull
+        )
+        self.polygon(
+            [at(-0.20, 0.085), at(0.25, 0.10), at(0.236, 0.078), at(-0.19, 0.062)], mix(hull, (255, 255, 255), 0.45)
+        )
         self.draw.line([at(0.02, 0.08), at(0.02, 0.54)], fill=MAST_COLOUR, width=max(1, round(u * 0.016)))
         belly = [at(0.0, 0.53), at(-0.09, 0.40), at(-0.155, 0.27), at(-0.19, 0.135), at(0.0, 0.125)]
         self.polygon(belly, sail)
@@ -236,7 +259,9 @@ class _Painter:
         if self.scene.time == "day":
             self.gulls()
         # The sea's own edge hides whatever of sun and islands reaches below the horizon.
-        self.draw.rectangle((0, self.horizon, self.width, self.height), fill=mix(self.palette.sea_far, self.palette.sea_near, 0.08))
+        self.draw.rectangle(
+            (0, self.horizon, self.width, self.height), fill=mix(self.palette.sea_far, self.palette.sea_near, 0.08)
+        )
         bands = [(0.16, 0.30), (0.42, 0.58), (0.72, 0.95)]
         waiting = self.fleet()
         for level, share in bands:

@@ -2,6 +2,9 @@
 
     python -m devtools.tiny_model.train --out devtools/tiny_model/weights --minutes 15 --seed 1
 
+With ``--resume`` it goes on from the weights in ``--out``: the encoder stays as it is, so that the latents keep their meaning,
+while the decoder and the transformer are trained further.
+
 Seeded, but not reproducible to the bit: the number of steps follows from the time given.
 """
 
@@ -14,12 +17,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conditioning import CONDITION_WIDTH, scene_places
-from .expand import save_shipped
+from .expand import Weights, load_shipped, save_shipped
 from .network import Autoencoder, FlowTransformer, Layer
 from .optimiser import Muon
 from .preview import PREVIEW_BIAS, PREVIEW_FACTORS
@@ -29,6 +33,7 @@ AUTOENCODER_SHARE = 0.33
 AUTOENCODER_SCENES = 4_000
 FLOW_SCENES = 12_000
 DRAW_CHUNK = 250
+SEED_STRIDE = 1_000_000
 PROGRESS_INTERVAL_S = 15.0
 DOWNSCALE = 8
 
@@ -49,6 +54,7 @@ WEIGHT_DECAY = 0.01
 WARM_UP_SHARE = 0.02
 MEAN_DECAY = 0.998
 SHIFT = 2.0
+RESUME_RATE = 0.5
 DROP_ALL, DROP_TIME, DROP_BOATS = 0.12, 0.10, 0.10
 
 
@@ -70,7 +76,10 @@ class Clock:
         if now_s - self._printed_s >= PROGRESS_INTERVAL_S:
             self._printed_s = now_s
             shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-            print(f"{self._name}: {now_s - self._start_s:4.0f} of {self._budget_s:.0f} s, step {step}, {shown}", flush=True)
+            print(
+                f"{self._name}: {now_s - self._start_s:4.0f} of {self._budget_s:.0f} s, step {step}, {shown}",
+                flush=True,
+            )
 
 
 def rate_factor(share: float) -> float:
@@ -80,13 +89,17 @@ def rate_factor(share: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * (share - WARM_UP_SHARE) / (1 - WARM_UP_SHARE))))
 
 
-def mixed_precision() -> torch.autocast:
-    """bfloat16 where the CPU multiplies it in hardware, which halves the time; else plain float32."""
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the CPU multiplies it in hardware, which halves the time; else float32."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.autocast("cpu", torch.bfloat16, enabled=bool(supported))
+    return torch.bfloat16 if supported else torch.float32
 
 
-def _draw_chunk(first_seed: int) -> np.ndarray:  # type: ignore[type-arg]
+def mixed_precision() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() is torch.bfloat16)
+
+
+def _draw_chunk(first_seed: int) -> npt.NDArray[np.uint8]:
     return np.stack([draw_scene(seed) for seed in range(first_seed, first_seed + DRAW_CHUNK)])
 
 
@@ -94,7 +107,7 @@ def draw_chunks(first_seed: int, count: int) -> Iterator[tuple[int, Tensor]]:
     """(first seed, pictures uint8 [DRAW_CHUNK, 3, 128, 128]) for ``count`` scenes, drawn by two processes."""
     starts = range(first_seed, first_seed + count, DRAW_CHUNK)
     with ProcessPoolExecutor(max_workers=2) as pool:
-        for start, pictures in zip(starts, pool.map(_draw_chunk, starts)):
+        for start, pictures in zip(starts, pool.map(_draw_chunk, starts), strict=True):
             yield start, torch.from_numpy(pictures).permute(0, 3, 1, 2)
 
 
@@ -104,20 +117,30 @@ def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
     """Absolute and squared error of pixels, and the error of their differences, which keeps edges sharp."""
-    edge = sum((F.l1_loss(a, b) for a, b in zip(_edges(made), _edges(wanted))), torch.zeros(()))
+    edge = sum((F.l1_loss(a, b) for a, b in zip(_edges(made), _edges(wanted), strict=True)), torch.zeros(()))
     return F.l1_loss(made, wanted) + SQUARE_WEIGHT * F.mse_loss(made, wanted) + EDGE_WEIGHT * edge
 
 
 def preview_loss(latents: Tensor, pictures: Tensor) -> Tensor:
     """Error of the host's own latent preview against the shrunken picture: previews of the tiny model then show it."""
-    shown = torch.einsum("nchw,cr->nrhw", latents, torch.tensor(PREVIEW_FACTORS)) + torch.tensor(PREVIEW_BIAS)[:, None, None]
+    shown = (
+        torch.einsum("nchw,cr->nrhw", latents, torch.tensor(PREVIEW_FACTORS))
+        + torch.tensor(PREVIEW_BIAS)[:, None, None]
+    )
     return F.mse_loss(shown, F.avg_pool2d(pictures, DOWNSCALE) * 2 - 1)
 
 
 def set_rates(optimisers: list[torch.optim.Optimizer], rates: list[float], factor: float) -> None:
-    for optimiser, rate in zip(optimisers, rates):
+    for optimiser, rate in zip(optimisers, rates, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = rate * factor
+
+
+def starting_rates(optimisers: list[torch.optim.Optimizer], start: Weights | None) -> list[float]:
+    """The optimisers' highest learning rates: lower for weights that have been trained before."""
+    return [
+        float(optimiser.param_groups[0]["lr"]) * (1.0 if start is None else RESUME_RATE) for optimiser in optimisers
+    ]
 
 
 def descend(loss: Tensor, model: nn.Module, optimisers: list[torch.optim.Optimizer]) -> None:
@@ -130,15 +153,25 @@ def descend(loss: Tensor, model: nn.Module, optimisers: list[torch.optim.Optimiz
         optimiser.step()
 
 
-def train_autoencoder(budget_s: float, seed: int) -> Autoencoder:
-    pictures = torch.cat([chunk for _, chunk in draw_chunks(seed * 1_000_000, AUTOENCODER_SCENES)])
+def load_state(model: nn.Module, weights: Weights) -> None:
+    model.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
+
+
+def train_autoencoder(budget_s: float, seed: int, start: Weights | None = None) -> Autoencoder:
+    """Trains all of a new autoencoder, or the decoder of the one whose weights are given."""
+    pictures = torch.cat([chunk for _, chunk in draw_chunks(seed * SEED_STRIDE, AUTOENCODER_SCENES)])
     torch.manual_seed(seed)
-    model = Autoencoder().to(memory_format=torch.channels_last)
-    optimisers = [
-        Muon([w for w in model.parameters() if w.ndim > 1], [], lr=AUTOENCODER_MUON_RATE, weight_decay=0.0),
-        torch.optim.Adam([w for w in model.parameters() if w.ndim == 1], lr=AUTOENCODER_ADAM_RATE, betas=(0.9, 0.99)),
+    model = Autoencoder()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        load_state(model, start)
+        model.taesd_encoder.requires_grad_(False)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimisers: list[torch.optim.Optimizer] = [
+        Muon([w for w in trained if w.ndim > 1], [], lr=AUTOENCODER_MUON_RATE, dtype=fast_dtype()),
+        torch.optim.Adam([w for w in trained if w.ndim == 1], lr=AUTOENCODER_ADAM_RATE, betas=(0.9, 0.99)),
     ]
-    rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    rates = starting_rates(optimisers, start)
     clock = Clock("autoencoder", budget_s)
     for step, share in enumerate(clock.shares()):
         set_rates(optimisers, rates, rate_factor(share))
@@ -154,8 +187,11 @@ def train_autoencoder(budget_s: float, seed: int) -> Autoencoder:
         descend(loss, model, optimisers)
         if step % 20 == 0:
             pixel = float(F.l1_loss(made.detach(), wanted)) * 255
-            clock.report(step, error=float(error.detach()), pixel_levels=pixel, latent_std=float(latents.detach().std()))
-    return model.eval()
+            clock.report(
+                step, error=float(error.detach()), pixel_levels=pixel, latent_std=float(latents.detach().std())
+            )
+    model.eval()
+    return model
 
 
 @torch.no_grad()
@@ -192,7 +228,7 @@ def make_optimisers(model: FlowTransformer) -> list[torch.optim.Optimizer]:
     taken = {id(weight) for weight in (*split, *whole)}
     others = [weight for weight in model.parameters() if id(weight) not in taken]
     return [
-        Muon(whole, split, lr=MUON_RATE, weight_decay=WEIGHT_DECAY),
+        Muon(whole, split, lr=MUON_RATE, weight_decay=WEIGHT_DECAY, dtype=fast_dtype()),
         torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY),
     ]
 
@@ -203,18 +239,27 @@ def draw_sigmas(count: int) -> Tensor:
     return SHIFT * even / (1 + (SHIFT - 1) * even)
 
 
-def train_flow(latents: Tensor, conditions: Tensor, budget_s: float, seed: int) -> FlowTransformer:
+def train_flow(
+    latents: Tensor, conditions: Tensor, budget_s: float, seed: int, start: Weights | None = None
+) -> FlowTransformer:
+    """Rectified flow on ``latents`` [N, 16, h, w]; returns the running mean of the weights."""
     torch.manual_seed(seed + 1)
     model = FlowTransformer()
+    if start is not None:
+        load_state(model, start)
     mean = {name: value.clone() for name, value in model.state_dict().items()}
     optimisers = make_optimisers(model)
-    rates = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
+    rates = starting_rates(optimisers, start)
     clock = Clock("flow", budget_s)
     smooth = 0.0
     for step, share in enumerate(clock.shares()):
         set_rates(optimisers, rates, rate_factor(share))
         picked = torch.randint(0, len(latents), (FLOW_BATCH,))
-        clean, noise, sigmas = latents[picked].float(), torch.randn(FLOW_BATCH, *latents.shape[1:]), draw_sigmas(FLOW_BATCH)
+        clean, noise, sigmas = (
+            latents[picked].float(),
+            torch.randn(FLOW_BATCH, *latents.shape[1:]),
+            draw_sigmas(FLOW_BATCH),
+        )
         mixed = torch.lerp(clean, noise, sigmas[:, None, None, None])
         with mixed_precision():
             velocity = model(mixed, sigmas, drop_conditions(conditions[picked])).float()
@@ -226,26 +271,31 @@ def train_flow(latents: Tensor, conditions: Tensor, budget_s: float, seed: int) 
         smooth = float(loss.detach()) if step == 0 else 0.99 * smooth + 0.01 * float(loss.detach())
         clock.report(step, loss=smooth)
     model.load_state_dict(mean)
-    return model.eval()
+    model.eval()
+    return model
 
 
-def train(out_dir: Path, minutes: float, seed: int) -> None:
+def train(out_dir: Path, minutes: float, seed: int, resume: bool) -> None:
     """Trains both networks for ``minutes`` in all (drawing comes on top) and writes the shipped weights to ``out_dir``."""
-    autoencoder = train_autoencoder(minutes * 60 * AUTOENCODER_SHARE, seed)
-    latents, conditions = encode_scenes(autoencoder, seed * 1_000_000 + AUTOENCODER_SCENES, FLOW_SCENES)
+    old_autoencoder, old_flow = load_shipped(out_dir) if resume else (None, None)
+    autoencoder = train_autoencoder(minutes * 60 * AUTOENCODER_SHARE, seed, old_autoencoder)
+    latents, conditions = encode_scenes(autoencoder, seed * SEED_STRIDE + AUTOENCODER_SCENES, FLOW_SCENES)
     print(f"latents: mean {float(latents.float().mean()):.3f}, std {float(latents.float().std()):.3f}", flush=True)
-    flow = train_flow(latents, conditions, minutes * 60 * (1 - AUTOENCODER_SHARE), seed)
+    flow = train_flow(latents, conditions, minutes * 60 * (1 - AUTOENCODER_SHARE), seed, old_flow)
     total = save_shipped(autoencoder.state_dict(), flow.state_dict(), out_dir)
     print(f"wrote {total} bytes to {out_dir}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "weights", help="folder for the shipped weights")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "weights", help="folder for the shipped weights"
+    )
     parser.add_argument("--minutes", type=float, default=15.0, help="training time, both networks together")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="another seed draws other scenes")
+    parser.add_argument("--resume", action="store_true", help="go on from the weights in --out")
     options = parser.parse_args()
-    train(options.out, options.minutes, options.seed)
+    train(options.out, options.minutes, options.seed, options.resume)
 
 
 if __name__ == "__main__":

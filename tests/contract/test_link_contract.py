@@ -60,8 +60,8 @@ async def real() -> AsyncIterator[Pair]:
         try:
             yield master, worker
         finally:
-            await master.close()
-            await worker.close()
+            # Together: each side answers the other's closing.
+            await asyncio.gather(master.close(), worker.close())
             done.set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -207,6 +208,16 @@ def test_several_collectors_are_stages_in_graph_order() -> None:
     assert inner == node("DistributedCollector", images=["1", 0])
 
 
+def test_how_many_items_a_node_is_computed_for() -> None:
+    prompt = two_stages() | {"8": node("Preview", images=["4", 0])}
+    prompt["4"]["inputs"]["load_balance"] = True
+    job = plan(prompt, "m a b", choose=lambda offered: offered[0])
+    assert [len(stage.items) for stage in job.stages] == [3, 1]
+    assert job.count_at("2") == 3, "it feeds both stages: the first counts"
+    assert job.count_at("6") == 1
+    assert job.count_at("8") == 1
+
+
 def test_stages_side_by_side_are_in_natural_order() -> None:
     prompt = {str(n): node("DistributedCollector", images=["0", 0]) for n in (10, 9, 100)} | {"0": node("Load")}
     assert [stage.node_id for stage in plan(prompt).stages] == ["9", "10", "100"]
@@ -295,6 +306,15 @@ def test_fingerprints_tell_counts_and_values_but_not_people() -> None:
     assert print_of(valued(), "m a") != print_of(valued(), "m b")
     routed = {print_of(workflow(load_balance=True), "m a b", choose=lambda _, one=one: one) for one in "mab"}
     assert len(routed) == 1
+
+
+def test_fingerprints_are_the_same_tomorrow_and_on_other_machines() -> None:
+    prompt = {"c": node("DistributedCollector", images=["s10", 0], audio=["s9", 0])}
+    prompt |= {"s10": node("DistributedSeed", seed=1), "s9": node("DistributedSeed", seed=2)}
+    (stage,) = plan(prompt, "m a").stages
+    assert list(stage.items[0].values) == ["s9", "s10"]
+    expected = hashlib.sha256(b"[[2, 1], [3, 2]]").hexdigest()
+    assert stage.fingerprint == f"2:{expected}"
 
 
 def test_plans_are_repeatable() -> None:

@@ -1,0 +1,28 @@
+"""Integration tests: real ComfyUI servers. All tests here use the one fleet of the session."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:  # `from fleetkit.client import Client`, here and in other suites
+    sys.path.insert(0, str(HERE))
+
+from fleetkit.fixtures import bare, bare_instance, fleet, master, settled, w1, w2  # noqa: E402
+
+__all__ = ["bare", "bare_instance", "fleet", "master", "settled", "w1", "w2"]
+
+LAST = "test_secrets.py"
+"""Looks through everything that the other tests left behind."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks this folder's tests, gives each the check of `settled`, and moves the scan for secrets to the end."""
+    ours = [item for item in items if HERE in item.path.parents]
+    for item in ours:
+        item.add_marker(pytest.mark.integration)
+        item.add_marker(pytest.mark.usefixtures("settled"))
+    items.sort(key=lambda item: item in ours and item.path.name == LAST)

@@ -1,0 +1,61 @@
+"""The fixtures; a suite's conftest.py imports the ones that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from devtools.fleet import Fleet
+from devtools.instances import Instance
+
+from .client import Client
+from .fleets import is_empty, restore, shared_fleet
+from .waiting import eventually
+
+
+@pytest.fixture(scope="session")
+def fleet(pytestconfig: pytest.Config) -> Fleet:
+    """The session's fleet (see `fleets.shared_fleet`)."""
+    return shared_fleet(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def master(fleet: Fleet) -> Client:
+    """A client of the master."""
+    return Client(fleet.master.url)
+
+
+@pytest.fixture(scope="session")
+def w1(fleet: Fleet) -> Client:
+    """A client of the first worker."""
+    return Client(fleet.workers[0].url)
+
+
+@pytest.fixture(scope="session")
+def w2(fleet: Fleet) -> Client:
+    """A client of the second worker."""
+    return Client(fleet.workers[1].url)
+
+
+@pytest.fixture(scope="session")
+def bare_instance(fleet: Fleet) -> Instance:
+    """The plain ComfyUI beside the fleet: the single server that everything is compared with."""
+    return fleet.extras[0]
+
+
+@pytest.fixture(scope="session")
+def bare(bare_instance: Instance) -> Client:
+    """A client of the plain ComfyUI."""
+    return Client(bare_instance.url)
+
+
+@pytest.fixture
+def settled(fleet: Fleet, master: Client, w1: Client, w2: Client) -> Iterator[None]:
+    """After the test every instance is idle, no spool holds anything, and the master is configured as at the start."""
+    yield
+    try:
+        for client in (master, w1, w2):
+            eventually(client.idle, f"{client} is idle after the test")
+            eventually(lambda client=client: is_empty(client.spool()), f"the spool of {client} is empty after the test")
+    finally:
+        restore(master, fleet)
