@@ -11,10 +11,10 @@ from .api import register_routes
 from .api.intercept import Interceptor
 from .api.services import Services
 from .host.capabilities import choices_of, read_capabilities
-from .host.execution import progress_of
+from .host.execution import CachePromptWatch, progress_of
 from .host.facts import host_version
 from .host.node_api import ComfyExtension, io
-from .host.queue import HostQueue
+from .host.queue import ComfyQueue
 from .host.server import HostServer, private_folder, temp_folder
 from .runtime import context
 from .runtime.agent import Agent
@@ -43,7 +43,7 @@ class Flotilla:
         folder = private_folder()
         self.server = server
         self.clock = clock
-        self.queue = HostQueue()
+        self.queue = ComfyQueue()
         self.key = load_or_create(folder, os.environ)
         self.identity = Identity(instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME", ""))
         self.registry = WorkerRegistry(folder / "workers.json", import_from=Path(__file__).parent / "gpu_config.json")
@@ -65,6 +65,7 @@ class Flotilla:
             fetcher=self.fetcher,
             clock=clock,
             call_soon=server.call_soon,
+            make_watch=CachePromptWatch,
             own_choices=choices_of,
         )
         self.agent = Agent(
@@ -72,6 +73,7 @@ class Flotilla:
             spool=self.spool,
             clock=clock,
             call_soon=server.call_soon,
+            make_watch=CachePromptWatch,
             read_capabilities=read_capabilities,
             progress_of=progress_of,
         )

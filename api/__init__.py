@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import links, v2_fleet, v2_jobs
+from . import compat_config, compat_queue, links, v2_fleet, v2_jobs
 from .intercept import Interceptor
 from .services import Services
 
@@ -13,3 +13,5 @@ def register_routes(services: Services, interceptor: Interceptor) -> None:
     links.register(services, routes)
     v2_jobs.register(services, routes)
     v2_fleet.register(services, routes)
+    compat_queue.register(services, interceptor, routes)
+    compat_config.register(services, routes)

@@ -7,19 +7,29 @@ that the older configuration had are ever sent. Ids are compared as text, and wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from aiohttp import web
 
 from ..utils.errors import FlotillaError, InvalidInput, NotFound
-from ..workers.entries import RegistryData, Settings, WorkerEntry, make_entry, make_settings
+from ..workers.entries import RegistryData, Settings, make_entry, make_settings
 from .compat_queue import compat_error
-from .compat_worker import change_older, clean_host, is_int, read_id, to_older
+from .compat_worker import (
+    NEEDED_FOR_NEW,
+    NEW_WORKER,
+    clean_host,
+    read_device,
+    read_id,
+    read_port,
+    read_text,
+    rewritten,
+    to_older,
+    updated,
+)
 from .http import answers_errors, json_object
-
-if TYPE_CHECKING:
-    from .services import Services
+from .services import Services
 
 CONFIG = "/distributed/config"
 FLAT_SETTINGS = (
@@ -53,6 +63,8 @@ TUNNEL_DEFAULTS: dict[str, Any] = {
 }
 PROCESS_FIELDS = ("pid", "started_at", "log_file", "launching")
 PLAIN = (str, int, float, bool, type(None))
+DEFAULT_MASTER_NAME = Settings().master_name
+_OWN_SETTINGS = frozenset(Settings.model_fields) - set(OLDER_SETTINGS)
 
 Change = dict[str, Any]
 
@@ -140,7 +152,7 @@ def config_of(data: RegistryData) -> dict[str, Any]:
 def _master_of(data: RegistryData) -> dict[str, Any]:
     master = {key: _plain(data.master[key]) for key in MASTER_FIELDS if key in data.master}
     master.setdefault("host", "")
-    if data.settings.master_name != Settings().master_name or "name" in data.master:
+    if data.settings.master_name != DEFAULT_MASTER_NAME:
         master["name"] = data.settings.master_name
     return master
 
@@ -160,25 +172,104 @@ def replaced(old: RegistryData, body: Mapping[str, Any]) -> Change:
     if "workers" in body and not isinstance(body["workers"], list):
         faults.append("workers must be a list")
     _raise(faults)
-    change: Change = {}
-    settings = data_settings = old.settings.model_dump()
-    if "settings" in body:
-        # Ours that older clients do not know stay as they are.
-        settings = {key: value for key, value in data_settings.items() if key in _OWN_SETTINGS} | body["settings"]
-    settings = {**settings, **{key: body[key] for key in FLAT_SETTINGS if key in body}}
+    change: Change = {key: body[key] for key in ("tunnel", "managed_processes") if key in body}
+    settings = _replaced_settings(old, body, faults)
     if "master" in body:
-        master = dict(body["master"])
-        if "name" in master:
-            settings["master_name"] = _name(master.pop("name"), faults)
-        change["master"] = {**_checked_master(master, faults), **({"name": ""} if "name" in body["master"] else {})}
-    for section in ("tunnel", "managed_processes"):
-        if section in body:
-            change[section] = body[section]
-    change["settings"] = _collect(lambda: make_settings(settings).model_dump(), faults)
+        with _collecting(faults, "master"):
+            change["master"] = _checked_master(body["master"], settings, clean=False)
+    with _collecting(faults):
+        change["settings"] = make_settings(settings).model_dump()
     if "workers" in body:
         change["workers"] = _replaced_workers(old, body["workers"], faults)
     _raise(faults)
     return change
 
 
-_OWN_SETTINGS = frozenset(Settings.model_fields) - set(OLDER_SETTINGS)
+def worker_updated(old: RegistryData, worker_id: str, fields: Mapping[str, Any]) -> Change:
+    """What ``update_worker`` asks for. Raises NotFound for an unknown id without the fields of a new worker."""
+    fields = dict(fields)
+    if isinstance(fields.get("host"), str):
+        fields["host"] = clean_host(fields["host"])
+    workers = [entry.to_json() for entry in old.workers]
+    for at, entry in enumerate(old.workers):
+        if entry.id == worker_id:
+            workers[at] = make_entry(updated(entry, fields, at + 1)).to_json()
+            return {"workers": workers}
+    if not all(field in fields for field in NEEDED_FOR_NEW):
+        raise NotFound("There is no worker with this id.", cure=f"A new one needs {', '.join(NEEDED_FOR_NEW)}.")
+    new = rewritten({**NEW_WORKER, **fields, "id": worker_id}, len(workers) + 1, None)
+    return {"workers": [*workers, make_entry(new).to_json()]}
+
+
+def master_updated(old: RegistryData, fields: Mapping[str, Any]) -> Change:
+    """What ``update_master`` asks for; fields that it does not know are passed over."""
+    known = {key: value for key, value in fields.items() if key in ("name", *MASTER_FIELDS)}
+    settings = old.settings.model_dump()
+    master = _checked_master({**old.master, **known}, settings, clean=True)
+    return {"master": master, "settings": make_settings(settings).model_dump()}
+
+
+def bulk_error(error: FlotillaError) -> dict[str, Any]:
+    """The shape of errors of ``POST /distributed/config`` alone."""
+    texts = _texts(error)
+    return {"status": "error", "error": texts, "message": "; ".join(texts)}
+
+
+def _replaced_settings(old: RegistryData, body: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    settings = old.settings.model_dump()
+    if "settings" in body:
+        # Ours, which older clients do not know, stay as they are.
+        settings = {**{key: value for key, value in settings.items() if key in _OWN_SETTINGS}, **body["settings"]}
+    given = {key: settings[key] for key in RAW_SETTINGS if key in settings}
+    faults += [f"settings.{key} must be a number" for key, value in given.items() if type(value) not in (int, float)]
+    return {**settings, **{key: body[key] for key in FLAT_SETTINGS if key in body}}
+
+
+def _replaced_workers(old: RegistryData, workers: list[Any], faults: list[str]) -> list[dict[str, Any]]:
+    before = {entry.id: entry for entry in old.workers}
+    entries: list[dict[str, Any]] = []
+    for position, worker in enumerate(workers, start=1):
+        with _collecting(faults, f"workers[{position - 1}]"):
+            if not isinstance(worker, dict):
+                raise InvalidInput("It must be an object.")
+            worker_id = read_id(worker.get("id"), "id")
+            entries.append(make_entry(rewritten(worker, position, before.get(worker_id))).to_json())
+    return entries
+
+
+def _checked_master(master: Mapping[str, Any], settings: dict[str, Any], *, clean: bool) -> dict[str, Any]:
+    """The section without what is null; the master's name is one of our settings and goes there."""
+    checked = dict(master)
+    if "name" in checked:
+        name = read_text(checked.pop("name"), "name")
+        settings["master_name"] = (name or "").strip() or DEFAULT_MASTER_NAME
+    host = read_text(checked.get("host"), "host")
+    if host is not None:
+        checked["host"] = clean_host(host) if clean else host
+        if "@" in host:
+            raise InvalidInput("host holds a user name or a password.", cure="Remove it.")
+    checked["port"] = read_port(checked.get("port"))
+    checked["cuda_device"] = read_device(checked.get("cuda_device"))
+    checked["extra_args"] = read_text(checked.get("extra_args"), "extra_args")
+    return {key: value for key, value in checked.items() if value is not None}
+
+
+def _texts(error: FlotillaError) -> list[str]:
+    """Every fault in an error, as a text of its own."""
+    faults = error.details.get("faults")
+    if not isinstance(faults, list):
+        return [str(error)]
+    return [f"{one['field']}: {one['problem']}" if isinstance(one, dict) else str(one) for one in faults]
+
+
+@contextmanager
+def _collecting(faults: list[str], where: str = "") -> Iterator[None]:
+    try:
+        yield
+    except FlotillaError as error:
+        faults.extend(f"{where}: {text}" if where else text for text in _texts(error))
+
+
+def _raise(faults: list[str]) -> None:
+    if faults:
+        raise InvalidInput("The configuration is not valid.", details={"faults": faults})

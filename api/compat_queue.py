@@ -10,18 +10,22 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
+from ..host.records import Queued, Refused
+from ..runtime.coordinator import Wishes
 from ..utils.clock import Clock
 from ..utils.errors import FlotillaError, InvalidInput, InvalidPrompt, NotFound
 from ..utils.ids import new_id
 from ..utils.log import get_logger
 from .http import PROMPT_BODY_CAP_BYTES, answers_errors, json_object
+from .intercept import Interceptor
+from .services import Services
 
 if TYPE_CHECKING:
-    from ..host.queue import Queued, Refused
+    from ..host.records import Queued, Refused
     from ..runtime.coordinator import Wishes
     from .intercept import Interceptor
     from .services import Services
@@ -166,31 +170,32 @@ async def enqueue(services: Services, interceptor: Interceptor, order: Order) ->
         json_data["client_id"] = order.client_id
     if order.workflow:
         json_data["extra_data"]["extra_pnginfo"] = {"workflow": order.workflow}
-    with interceptor.submission(make_wishes(order.worker_ids, order.delegate_master)) as submission:
+    with interceptor.submission(Wishes(order.worker_ids, order.delegate_master)) as submission:
         json_data = services.queue.run_prompt_handlers(json_data)
         if submission.error is not None:
             raise submission.error
-        prompt_id, outcome = await _submit(services, json_data)
-        if hasattr(outcome, "error"):
-            raise _refusal(outcome)
+        queued = await _submit(services, json_data)
         run = submission.run
         worker_ids: set[str] = set()
         if run is not None:
             services.coordinator.accept(run.job_id)
             submission.run = None
             worker_ids = {item.planned_for for item in run.plan.items if not item.by_master_prompt}
-    log.info("prompt queued", prompt=prompt_id, workers=len(worker_ids), exec=order.trace_id or "-")
+    log.info("prompt queued", prompt=queued.prompt_id, workers=len(worker_ids), exec=order.trace_id or "-")
     return {
-        "prompt_id": prompt_id,
-        "number": int(outcome.number),
-        "node_errors": outcome.node_errors,
+        "prompt_id": queued.prompt_id,
+        "number": int(queued.number),
+        "node_errors": queued.node_errors,
         "worker_count": len(worker_ids),
         "auto_prepare_supported": True,
     }
 
 
-async def _submit(services: Services, json_data: dict[str, Any]) -> tuple[str, Queued | Refused]:
-    """What the host's own route does behind its prompt handlers, which may have changed anything."""
+async def _submit(services: Services, json_data: dict[str, Any]) -> Queued:
+    """What the host's own route does behind its prompt handlers, which may have changed anything.
+
+    Raises InvalidPrompt when the host refuses it.
+    """
     prompt = json_data.get("prompt")
     if not isinstance(prompt, dict):
         raise InvalidPrompt("Another pack took the prompt out of the request.")
@@ -199,7 +204,10 @@ async def _submit(services: Services, json_data: dict[str, Any]) -> tuple[str, Q
     if "client_id" in json_data:
         extra_data["client_id"] = json_data["client_id"]
     targets = json_data.get("partial_execution_targets")
-    return prompt_id, await services.queue.submit(prompt, prompt_id, extra_data, targets=targets)
+    outcome = await services.queue.submit(prompt, prompt_id, extra_data, targets=targets)
+    if isinstance(outcome, Refused):
+        raise _refusal(outcome)
+    return outcome
 
 
 def _check_known(services: Services, worker_ids: tuple[str, ...] | None) -> None:
@@ -273,13 +281,6 @@ async def _run(make: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 # What only the host knows; imported late, because it brings the host's own modules along
-
-
-def make_wishes(worker_ids: tuple[str, ...] | None, delegate_master: bool | None) -> Wishes:
-    """The wishes of a request, for the coordinator."""
-    from ..runtime.coordinator import Wishes
-
-    return Wishes(worker_ids=worker_ids, delegate_master=delegate_master)
 
 
 def host_system_info() -> dict[str, Any]:

@@ -41,7 +41,8 @@ def answers_errors(body: Callable[[FlotillaError], dict[str, Any]] = error_body)
             except Exception:
                 log.exception("a request failed", method=request.method, path=request.path)
                 unexpected = FlotillaError(
-                    "Something went wrong inside Flotilla.", cure="The server's log has the details; please report them."
+                    "Something went wrong inside Flotilla.",
+                    cure="The server's log has the details; please report them.",
                 )
                 return web.json_response(body(unexpected), status=unexpected.status)
 
@@ -53,7 +54,9 @@ def answers_errors(body: Callable[[FlotillaError], dict[str, Any]] = error_body)
 def refuse_other_sites(request: web.Request) -> None:
     """Raises NotAllowed for requests that a page of another site makes."""
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise NotAllowed("Pages of other sites may not do this.", cure="Send it from this server's own pages or a script.")
+        raise NotAllowed(
+            "Pages of other sites may not do this.", cure="Send it from this server's own pages or a script."
+        )
 
 
 async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) -> dict[str, Any]:
@@ -72,7 +75,9 @@ async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) 
         body += chunk
         if len(body) > cap_bytes:
             raise TooLarge(
-                f"The body is larger than {cap_bytes} bytes.", details={"cap_bytes": cap_bytes}, cure="Send less at once."
+                f"The body is larger than {cap_bytes} bytes.",
+                details={"cap_bytes": cap_bytes},
+                cure="Send less at once.",
             )
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)

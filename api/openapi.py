@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -15,10 +15,8 @@ from ..utils.errors import FlotillaError, InvalidInput, NotAllowed, TooLarge
 from ..utils.version import VERSION
 from ..workers.entries import invalid_input
 from .http import answers_errors, json_object, refuse_other_sites
+from .services import Services
 from .wire import ErrorBody, ErrorInfo
-
-if TYPE_CHECKING:
-    from .services import Services
 
 PREFIX = "/distributed/v2"
 JSON_TYPE = "application/json"
@@ -189,7 +187,7 @@ def _schemas(table: Sequence[Route]) -> tuple[_Refs, dict[str, Any]]:
     for route in table:
         if route.query is not None:  # its fields stand as parameters at the route
             named.pop(refs[(route.query, "validation")]["$ref"].removeprefix(SCHEMAS), None)
-    return dict(refs), named
+    return {key: refs[key] for key in models}, named
 
 
 def _operation(route: Route, refs: _Refs) -> dict[str, Any]:
@@ -232,5 +230,6 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
         return []
     schema = route.query.model_json_schema(ref_template=SCHEMAS + "{model}")
     return [
-        {"name": name, "in": "query", "required": False, "schema": field} for name, field in schema["properties"].items()
+        {"name": name, "in": "query", "required": False, "schema": field}
+        for name, field in schema["properties"].items()
     ]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..host.records import HostQueue
+from ..runtime.agent import Agent
+from ..runtime.coordinator import Coordinator
+from ..runtime.results import ResultFetcher
+from ..transport.spool import Spool
 from ..utils.clock import Clock, SystemClock
+from ..workers.handshake import Identity
+from ..workers.key import FleetKey
+from ..workers.pool import WorkerPool
+from ..workers.registry import WorkerRegistry
 
-if TYPE_CHECKING:  # some bring the host's own modules along, which routes can do without
-    from ..host.queue import HostQueue
-    from ..host.server import HostServer
-    from ..runtime.agent import Agent
-    from ..runtime.coordinator import Coordinator
-    from ..runtime.results import ResultFetcher
-    from ..transport.spool import Spool
-    from ..workers.handshake import Identity
-    from ..workers.key import FleetKey
-    from ..workers.pool import WorkerPool
-    from ..workers.registry import WorkerRegistry
+if TYPE_CHECKING:
+    from ..host.server import HostServer  # which imports ComfyUI
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -13,13 +13,11 @@ from ..utils.errors import Conflict, NotFound
 from ..utils.ids import new_id
 from ..utils.version import VERSION
 from ..workers.address import is_https_host, parse_address
+from ..workers.connection import WorkerHealth
 from ..workers.entries import Kind, WorkerEntry, make_entry
 from . import openapi, v2_jobs, wire
 from .openapi import Call, Route
-
-if TYPE_CHECKING:
-    from ..workers.connection import WorkerHealth
-    from .services import Services
+from .services import Services
 
 WORKERS = openapi.PREFIX + "/workers"
 WORKER = WORKERS + "/{id}"
@@ -185,7 +183,15 @@ ROUTES = (
         errors=(NotFound, Conflict),
         tag="workers",
     ),
-    Route("DELETE", WORKER, "Removes a worker", remove_worker, wire.WorkerRemoved, errors=(NotFound, Conflict), tag="workers"),
+    Route(
+        "DELETE",
+        WORKER,
+        "Removes a worker",
+        remove_worker,
+        wire.WorkerRemoved,
+        errors=(NotFound, Conflict),
+        tag="workers",
+    ),
     Route(
         "POST",
         WORKER + "/connect",

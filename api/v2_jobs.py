@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from aiohttp import web
 
+from ..jobs.model import Failure, ItemState, JobState
+from ..jobs.view import AttemptView, ItemView, JobView
+from ..runtime.jobrun import JobRun
 from ..utils.errors import NotFound
 from . import openapi, wire
 from .openapi import Call, Route
-
-if TYPE_CHECKING:
-    from ..graph.plan import ItemPlan
-    from ..jobs.model import Failure
-    from ..jobs.view import AttemptView, ItemView, JobView
-    from ..runtime.jobrun import JobRun
-    from .services import Services
+from .services import Services
 
 JOBS = openapi.PREFIX + "/jobs"
-DONE = "done"
 
 
 def register(services: Services, routes: web.RouteTableDef) -> None:
@@ -68,25 +62,23 @@ def _job_out(services: Services, run: JobRun, view: JobView) -> wire.JobOut:
     name = services.coordinator.participants.name
     return wire.JobOut(
         id=run.job_id,
-        state=wire.JobState(view.state),
+        state=JobState(view.state),
         created_s=run.created_s,
         ended_s=run.ended_s,
         items_total=len(view.items),
-        items_done=sum(1 for item in view.items if item.state == DONE),
+        items_done=sum(1 for item in view.items if item.state == ItemState.DONE),
         left_out=view.left_out,
         participants=[wire.ParticipantOut(id=one, name=name(one)) for one in view.participants],
         error=_failure_out(view.failure),
         stages=[
-            wire.StageOut(
-                node_id=stage.node_id, class_type=stage.class_type, way=stage.way, count=len(stage.items)
-            )
+            wire.StageOut(node_id=stage.node_id, class_type=stage.class_type, way=stage.way, count=len(stage.items))
             for stage in run.plan.stages
         ],
     )
 
 
 def _item_out(run: JobRun, view: ItemView) -> wire.ItemOut:
-    plan: ItemPlan = run.item(view.index)
+    plan = run.item(view.index)
     return wire.ItemOut(
         index=view.index,
         node_id=plan.node_id,
@@ -123,7 +115,9 @@ def _failure_out(failure: Failure | None) -> wire.FailureOut | None:
 
 ROUTES = (
     Route("GET", JOBS, "Lists jobs, the newest first", list_jobs, wire.JobsPage, query=wire.JobsQuery, tag="jobs"),
-    Route("GET", JOBS + "/{id}", "Shows a job with all its items", get_job, wire.JobDetail, errors=(NotFound,), tag="jobs"),
+    Route(
+        "GET", JOBS + "/{id}", "Shows a job with all its items", get_job, wire.JobDetail, errors=(NotFound,), tag="jobs"
+    ),
     Route(
         "GET",
         JOBS + "/{id}/items",

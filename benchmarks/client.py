@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 POLL_S = 0.01
@@ -32,6 +33,11 @@ def run_prompt(url: str, prompt: dict[str, Any], *, timeout_s: float = 120.0) ->
             return entry
         time.sleep(POLL_S)
     raise RuntimeError(f"the prompt did not end within {timeout_s} s")
+
+
+def stamps(folder: Path, pattern: str) -> list[float]:
+    """The moments, in seconds of `time.monotonic`, that benchmark nodes have stamped (see `bench_nodes`)."""
+    return [json.loads(path.read_text(encoding="utf-8"))["monotonic_s"] for path in folder.glob(pattern)]
 
 
 def row(name: str, values: list[float], unit: str) -> str:

@@ -10,7 +10,6 @@ taken in the same run: a copy of the same bytes in memory, and a plain socket be
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import socket
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.client import HEADER, call, row, run_prompt  # noqa: E402
+from benchmarks.client import HEADER, call, row, run_prompt, stamps  # noqa: E402
 from devtools.fleet import Fleet  # noqa: E402
 
 WIDTH, HEIGHT = 1280, 720
@@ -82,10 +81,6 @@ def workflow(run: str, frames: int) -> dict[str, Any]:
         "4": {"class_type": "DistributedCollector", "inputs": {"images": ["3", 0]}},
         "5": {"class_type": "BenchArrived", "inputs": {"images": ["4", 0], "run": run}},
     }
-
-
-def stamps(folder: Path, pattern: str) -> list[float]:
-    return [json.loads(path.read_text(encoding="utf-8"))["monotonic_s"] for path in folder.glob(pattern)]
 
 
 def memory_kib(pid: int, field: str) -> int:

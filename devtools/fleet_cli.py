@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     end_on_signals()
     end_on_stdin()
     fleet: Fleet | None = None
+    up = False
     try:
         fleet = Fleet(
             workers=options.workers,
@@ -95,12 +96,15 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             say(f"Starting a master and {options.workers} workers (ComfyUI {fleet.host.version}) ...")
         fleet.start()
+        up = True
         print(json.dumps(fleet.summary()) if options.json else describe(fleet), flush=True)
         if not options.json:
             say("Ctrl+C ends the fleet.")
         wait_for_end()
     except Ended:
-        return 0
+        if not up:
+            say("Ended before the fleet was up.")
+        return 0 if up else 1
     except (FleetError, RuntimeError, OSError) as error:
         say(f"The fleet did not start: {error}")
         return 1

@@ -5,6 +5,7 @@ The nodes use the same functions when they run, so that a plan and a node never 
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -98,6 +99,16 @@ def coerce(value: Any, type_name: str) -> Any:
     return value
 
 
+def _parsed(text: str) -> Any:
+    """JSON, or Python's notation: the host turns an object that it finds in a text input into the latter."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
 @dataclass(frozen=True)
 class ValueMap:
     """The values of a Distributed Value node by worker: first by id, then by 1-based position among the workers.
@@ -111,13 +122,10 @@ class ValueMap:
 
     @classmethod
     def parse(cls, worker_values: Any) -> ValueMap:
-        """Read the node's ``worker_values``: JSON text or the object itself. Anything else is an empty map."""
+        """Read the node's ``worker_values``: JSON text, the object itself or its Python notation. Anything else is an empty map."""
         data = unwrap(worker_values)
         if isinstance(data, str):
-            try:
-                data = json.loads(data)
-            except (ValueError, RecursionError):
-                data = None
+            data = _parsed(data)
         if not isinstance(data, dict):
             return cls()
         by_id = data.get("_by_worker_id")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 from comfy_execution.progress import NodeState, get_progress_state
 from comfy_execution.utils import get_executing_context
+
+from .records import ProgressSnapshot
 
 LifecycleCallback = Callable[[str], None]
 
@@ -30,16 +31,6 @@ def executing_node_id() -> str | None:
 def raise_if_interrupted() -> None:
     """Raises the host's InterruptProcessingException (a BaseException) when the running prompt is to stop."""
     comfy.model_management.throw_exception_if_processing_interrupted()
-
-
-@dataclass(frozen=True)
-class ProgressSnapshot:
-    """Where the running prompt stands: the node at work, its step of its steps, and nodes finished."""
-
-    node_id: str
-    value: float
-    maximum: float
-    finished_nodes: int
 
 
 def progress_of(prompt_id: str) -> ProgressSnapshot | None:
@@ -71,7 +62,7 @@ class NodeProgress:
             self._bar.update_absolute(value, self._total)
 
 
-class PromptWatch:
+class CachePromptWatch:
     """Tells when prompts start and end, through the host's one official hook: that of external cache providers.
 
     The hook is only held between `hold` and `let_go`, because while any provider is registered the host serialises the
@@ -111,7 +102,7 @@ def _make_provider(started: LifecycleCallback, ended: LifecycleCallback) -> Any 
     except ImportError:  # a host from before 0.18
         return None
 
-    class PromptWatcher(CacheProvider):  # type: ignore[misc]
+    class PromptWatcher(CacheProvider):
         """Stores nothing and finds nothing; it only hears of prompts."""
 
         async def on_lookup(self, context: Any) -> None:

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import execution
 import nodes
 from server import PromptServer
 
-
-@dataclass(frozen=True)
-class Queued:
-    """The host took the prompt. ``number`` is its place in the order of the queue."""
-
-    prompt_id: str
-    number: float
-    node_errors: dict[str, Any] = field(default_factory=dict)
+from .records import Outcome, Queued, Refused
 
 
-@dataclass(frozen=True)
-class Refused:
-    """The host's validation refused the prompt, in the host's own words (both parts are JSON)."""
-
-    error: dict[str, Any]
-    node_errors: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a prompt ended: ``success``, ``error`` or ``interrupted``; for errors what the host recorded."""
-
-    status: str
-    exception_type: str = ""
-    message: str = ""
-    traceback: tuple[str, ...] = ()
-    node_id: str = ""
-    node_type: str = ""
-
-
-class HostQueue:
+class ComfyQueue:
     """Thread-safe, as the host's queue is. Sizes are counts of prompts."""
 
     @property

@@ -9,6 +9,7 @@ from ..host.node_api import io
 from ..graph.values import line_for, seed_for
 from ..host.execution import executing_prompt_id
 from ..runtime import context
+from ..utils.errors import InvalidInput
 from .collector import typed_values
 from .varying import MAX_SEED
 
@@ -26,6 +27,7 @@ class FlotillaDeliver(io.ComfyNode):
             category=CATEGORY,
             is_output_node=True,
             is_dev_only=True,
+            is_input_list=True,
             inputs=[
                 io.Image.Input("images", optional=True),
                 io.Audio.Input("audio", optional=True),
@@ -40,8 +42,14 @@ class FlotillaDeliver(io.ComfyNode):
         return float("nan")
 
     @classmethod
-    def execute(cls, **inputs: Any) -> io.NodeOutput:
-        context.deliver(executing_prompt_id(), typed_values(inputs))
+    def execute(cls, **inputs: list[Any]) -> io.NodeOutput:
+        if any(len(values) != 1 for values in inputs.values()):
+            raise InvalidInput(
+                "The collector got a list, and it gathers one batch per item.",
+                cure="Join the list into one batch in front of the collector.",
+            )
+        single = {name: values[0] for name, values in inputs.items()}
+        context.deliver(executing_prompt_id(), typed_values(single))
         return io.NodeOutput()
 
 

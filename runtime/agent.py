@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..graph.preflight import Capabilities
-from ..host.execution import ProgressSnapshot, PromptWatch
-from ..host.queue import HostQueue, Outcome, Refused
+from ..host.records import HostQueue, MakeWatch, Outcome, ProgressSnapshot, Refused
 from ..transport.manifest import BlobManifest
 from ..transport.samehost import write_nonce
 from ..transport.spool import Spool
 from ..transport.values import Value
 from ..utils.clock import Clock
-from ..utils.errors import FlotillaError, InvalidInput, LinkLost
+from ..utils.errors import FlotillaError, JobCancelled, LinkLost, SpoolFull
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.link import Link
@@ -33,6 +32,14 @@ OUTCOME_WITHIN_S = 10.0
 ORPHAN_AFTER_S = 60.0
 """A master that stays away for so long has its items stopped and their results dropped."""
 
+FAILURE_KINDS = {
+    "OutOfMemoryError": "out_of_memory",
+    "OOM_EXCEPTION": "out_of_memory",
+    "MemoryError": "out_of_memory",
+    SpoolFull.__name__: SpoolFull.code,
+}
+"""Exceptions, by the last part of their name, that are a kind of failure of their own."""
+
 NO_RESULT = "The workflow ended on the worker without a result at the collector (was a branch blocked or muted?)."
 
 
@@ -46,6 +53,7 @@ class Agent:
         spool: Spool,
         clock: Clock,
         call_soon: Callable[..., None],
+        make_watch: MakeWatch,
         read_capabilities: Callable[[], Any],
         progress_of: Callable[[str], ProgressSnapshot | None],
     ) -> None:
@@ -58,7 +66,7 @@ class Agent:
         self._sessions: dict[str, MasterSession] = {}
         self._by_prompt: dict[str, WorkItem] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.watch = PromptWatch(
+        self.watch = make_watch(
             lambda prompt_id: call_soon(self._prompt_started, prompt_id),
             lambda prompt_id: call_soon(self._prompt_ended, prompt_id),
         )
@@ -100,11 +108,8 @@ class Agent:
         item = self._by_prompt.get(prompt_id)
         if item is None:
             raise RuntimeError("this prompt is not an item that a master has leased to this worker")
-        if item.state in (DELIVERED, ENDED):
-            raise InvalidInput(
-                "The item produced a list of results, and this collector gathers one batch per item.",
-                cure="Join the list into one batch in front of the collector.",
-            )
+        if item.state == ENDED:
+            raise JobCancelled("The master does not want this item any more.")
         item.state = DELIVERED
         stored = self._spool.write(values, item.precision)
         self._call_soon(self._delivered, item, stored.manifest)
@@ -308,8 +313,8 @@ def _failure(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:
         kind, message = "interrupted", "Somebody interrupted the item on the worker."
     elif outcome is not None and outcome.status == "error":
         kind, message = "exception", outcome.message or "The workflow failed on the worker."
-        if "OutOfMemory" in outcome.exception_type or "OOM" in outcome.exception_type:
-            kind = "out_of_memory"
+        last_name = outcome.exception_type.rpartition(".")[2]
+        kind = FAILURE_KINDS.get(last_name, kind)
     return m.ItemFailed(
         **item.address,
         kind=kind,

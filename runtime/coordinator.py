@@ -13,8 +13,7 @@ from typing import Any
 
 from ..graph.plan import JobPlan, PlanOptions, build_item_prompt, holds_stage, plan_job
 from ..graph.preflight import fit
-from ..host.execution import PromptWatch
-from ..host.queue import HostQueue
+from ..host.records import HostQueue, MakeWatch
 from ..jobs import events as ev
 from ..jobs import instructions as ins
 from ..jobs.machine import Machine
@@ -23,7 +22,7 @@ from ..jobs.selection import choose_route
 from ..jobs.view import JobView
 from ..transport.manifest import BlobManifest
 from ..utils.clock import Clock
-from ..utils.errors import Conflict, FlotillaError, InvalidInput, JobCancelled, JobFailed, NotFound
+from ..utils.errors import Conflict, FlotillaError, InvalidInput, NotFound
 from ..utils.ids import is_prompt_id, new_id
 from ..utils.log import get_logger
 from ..workers import messages as m
@@ -34,6 +33,7 @@ from .jobrun import MASTER_ID, JobRun
 from .participants import ParticipantBook
 from .results import ResultFetcher
 from .stage import StageRun
+from .wording import describe_refusal, ending_error, failure_of
 
 log = get_logger("coordinator")
 
@@ -63,6 +63,7 @@ class Coordinator:
         fetcher: ResultFetcher,
         clock: Clock,
         call_soon: Callable[..., None],
+        make_watch: MakeWatch,
         own_choices: Callable[[Iterable[str]], tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]],
     ) -> None:
         self._registry = registry
@@ -79,7 +80,7 @@ class Coordinator:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reconciler: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.watch = PromptWatch(
+        self.watch = make_watch(
             lambda prompt_id: call_soon(self.prompt_started, prompt_id),
             lambda prompt_id: call_soon(self.prompt_ended, prompt_id),
         )
@@ -126,6 +127,9 @@ class Coordinator:
             )
         self._jobs[job_id] = run
         self.watch.hold()
+        for participant_id in plan.left_out:
+            if self._pool.link(participant_id) is not None:  # so that what was installed since counts next time
+                self._spawn(self._pool.send(participant_id, m.AskCapabilities()))
         specs = tuple(ev.ItemSpec(item.index, item.planned_for, pinned=item.by_master_prompt) for item in plan.items)
         self._feed(
             ev.JobPlanned(job_id, specs, tuple(plan.participants), dict(plan.left_out), max_attempts=settings.max_attempts)
@@ -221,7 +225,10 @@ class Coordinator:
         elif isinstance(message, m.ItemFinished):
             self._item_finished(worker_id, message)
         elif isinstance(message, m.ItemFailed):
-            self._item_failed(worker_id, message)
+            failure = failure_of(worker_id, message)
+            self._feed(
+                ev.ItemFailed(message.job_id, message.index, message.attempt, worker_id, failure, retry=message.retry)
+            )
         elif isinstance(message, m.LeaseRefused):
             self._lease_refused(worker_id, message)
 
@@ -238,17 +245,6 @@ class Coordinator:
             run.sizes.setdefault(message.index, manifest.size_bytes)
         self._feed(ev.ItemFinished(message.job_id, message.index, message.attempt, worker_id, manifest))
 
-    def _item_failed(self, worker_id: str, message: m.ItemFailed) -> None:
-        failure = Failure(
-            kind=message.kind,
-            message=f"{message.exception_type}: {message.message}" if message.exception_type else message.message,
-            traceback="".join(message.traceback),
-            node_id=message.node_id,
-            node_type=message.node_type,
-            participant_id=worker_id,
-        )
-        self._feed(ev.ItemFailed(message.job_id, message.index, message.attempt, worker_id, failure, retry=message.retry))
-
     def _lease_refused(self, worker_id: str, message: m.LeaseRefused) -> None:
         reason = describe_refusal(message)
         log.warning("a worker cannot run an item", job=message.job_id, worker=worker_id, reason=reason)
@@ -261,6 +257,7 @@ class Coordinator:
         run = self._jobs.get(prompt_id)
         if run is None or run.ended_s is not None:
             return
+        run.started_s = run.started_s or self._clock.now_s()
         self.accept(prompt_id)
         if prompt_id in self._waiting:
             self._waiting.remove(prompt_id)
@@ -307,9 +304,7 @@ class Coordinator:
         elif isinstance(instruction, ins.FetchResult):
             self._fetch(instruction)
         elif isinstance(instruction, ins.ReleaseResult):
-            if instruction.participant_id != MASTER_ID:
-                release = m.Release(job_id=instruction.job_id, index=instruction.index, attempt=instruction.attempt)
-                self._spawn(self._pool.send(instruction.participant_id, release))
+            self._release(instruction)
         elif isinstance(instruction, ins.ItemChanged):
             self._show_item(instruction.job_id, instruction.index)
         elif isinstance(instruction, ins.FinishJob):
@@ -348,10 +343,20 @@ class Coordinator:
         if order.participant_id == MASTER_ID:
             self._call_soon(self._feed, done)
             return
-        task = self._spawn(self._fetch_now(order, done))
+        key = (order.index, order.attempt)
         run = self._jobs[order.job_id]
-        run.fetching.add(task)
-        task.add_done_callback(run.fetching.discard)
+        task = run.fetching[key] = self._spawn(self._fetch_now(order, done))
+        task.add_done_callback(lambda _task: run.fetching.pop(key, None))
+
+    def _release(self, order: ins.ReleaseResult) -> None:
+        if order.participant_id == MASTER_ID:
+            return
+        run = self._jobs.get(order.job_id)
+        task = run.fetching.get((order.index, order.attempt)) if run is not None else None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        release = m.Release(job_id=order.job_id, index=order.index, attempt=order.attempt)
+        self._spawn(self._pool.send(order.participant_id, release))
 
     async def _fetch_now(self, order: ins.FetchResult, done: ev.ResultFetched) -> None:
         run = self._jobs[order.job_id]
@@ -372,7 +377,7 @@ class Coordinator:
         self._feed(done)
 
     def _own_item_done(self, run: JobRun, index: int) -> None:
-        run.seconds.setdefault(index, self._clock.wall_s() - run.created_s)
+        run.seconds.setdefault(index, self._clock.now_s() - (run.started_s or self._clock.now_s()))
         self._feed(ev.ItemFinished(run.job_id, index, 1, MASTER_ID, None))
 
     def _show_item(self, job_id: str, index: int) -> None:
@@ -386,8 +391,8 @@ class Coordinator:
     def _finish(self, order: ins.FinishJob) -> None:
         run = self._jobs[order.job_id]
         run.ended_s = self._clock.wall_s()
-        error = self._ending_error(run, order)
-        for task in list(run.fetching) if error is not None else ():
+        error = ending_error(order, self.participants.name)
+        for task in list(run.fetching.values()):
             task.cancel()
         for stage in run.stages.values():
             stage.finish(error)
@@ -398,23 +403,9 @@ class Coordinator:
         if order.state == JobState.DROPPED:
             run.release_memory()
             del self._jobs[run.job_id]
+            self._machine.forget(run.job_id)
         self._forget_oldest()
         self._call_soon(self._activate_waiting)
-
-    def _ending_error(self, run: JobRun, order: ins.FinishJob) -> FlotillaError | None:
-        if order.state == JobState.DONE:
-            return None
-        if order.failure is None:
-            return JobCancelled("The job was cancelled.")
-        if order.state == JobState.CANCELLED:
-            return JobCancelled(f"The job was cancelled: {order.failure.message}")
-        name = self.participants.name(order.failure.participant_id)
-        where = f" on {name}" if name else ""
-        node = f" in node {order.failure.node_id} ({order.failure.node_type})" if order.failure.node_id else ""
-        text = f"The distributed job failed{where}{node}: {order.failure.message}"
-        if order.failure.traceback:
-            text += f"\n\nTraceback{where}:\n{order.failure.traceback}"
-        return JobFailed(text, details={"kind": order.failure.kind, "participant": order.failure.participant_id})
 
     # House-keeping
 
@@ -466,13 +457,3 @@ class Coordinator:
         for task in [*self._tasks, *([self._reconciler] if self._reconciler else [])]:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def describe_refusal(message: m.LeaseRefused) -> str:
-    """One sentence of what a worker's host found wrong with an item's prompt."""
-    parts = [message.reason]
-    for node_id, node in list(message.node_errors.items())[:3]:
-        for error in node.get("errors", ())[:3] if isinstance(node, dict) else ():
-            text = " ".join(str(error.get(key) or "") for key in ("message", "details")).strip()
-            parts.append(f"node {node_id} ({node.get('class_type', '?')}): {text}")
-    return "; ".join(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,11 @@ MASTER_ID = "master"
 
 @dataclass(eq=False)
 class JobRun:
-    """``job_id`` is the id of the master's prompt. Sizes in bytes, times in seconds since 1970 or of duration."""
+    """``job_id`` is the id of the master's prompt.
+
+    ``created_s`` and ``ended_s`` are seconds since 1970, ``started_s`` is on the process's own clock, ``seconds`` and
+    ``sizes`` (bytes) are by item index, ``prompt_ids`` and ``fetching`` by item index and attempt.
+    """
 
     job_id: str
     plan: JobPlan
@@ -26,9 +31,9 @@ class JobRun:
     sizes: dict[int, int] = field(default_factory=dict)
     prompt_ids: dict[tuple[int, int], str] = field(default_factory=dict)
     accepted: bool = False
-    active: bool = False
+    started_s: float | None = None
     ended_s: float | None = None
-    fetching: set[Any] = field(default_factory=set)
+    fetching: dict[tuple[int, int], asyncio.Task[None]] = field(default_factory=dict)
 
     def item(self, index: int) -> ItemPlan:
         return self.plan.items[index]

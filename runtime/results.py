@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from ..transport.assemble import Assembly
 from ..transport.fetch import Sink, fetch_http, read_local
@@ -73,7 +74,7 @@ class ResultFetcher:
         except BaseException:
             assembly.abandon(sink)
             raise
-        await asyncio.to_thread(assembly.arrived, sink)
+        await _uncancelled(asyncio.to_thread(assembly.arrived, sink))
 
     async def _read_over_http(
         self, address: WorkerAddress, link: Callable[[], Link | None], manifest: BlobManifest, sink: Sink
@@ -92,7 +93,7 @@ class ResultFetcher:
     async def _read_directly(self, worker_id: str, manifest: BlobManifest, sink: Sink) -> bool:
         for folder in self._folders.get(worker_id, ()):
             try:
-                await asyncio.to_thread(read_local, blob_path(folder, manifest.hash), manifest, sink)
+                await _uncancelled(asyncio.to_thread(read_local, blob_path(folder, manifest.hash), manifest, sink))
                 return True
             except NotFound:
                 continue
@@ -100,3 +101,13 @@ class ResultFetcher:
                 log.warning("reading a spool directly failed, fetching instead", worker=worker_id, error=error)
                 return False
         return False
+
+
+async def _uncancelled(work: Coroutine[Any, Any, object]) -> None:
+    """Awaits ``work`` to its end even when cancelled meanwhile: its thread writes into memory that must stay ours."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

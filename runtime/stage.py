@@ -14,7 +14,7 @@ from typing import Any
 from ..graph.plan import StagePlan
 from ..transport.assemble import Assembly
 from ..transport.values import Value
-from ..utils.errors import FlotillaError
+from ..utils.errors import FlotillaError, InvalidInput
 
 
 class StageRun:
@@ -56,7 +56,11 @@ class StageRun:
         place = self.own_place()
         if place is None:
             raise RuntimeError("the master has no item of its own in this stage")
-        self.assembly.put_local(place, values)
+        if not self.assembly.put_local(place, values):
+            raise InvalidInput(
+                "The collector got a list, and it gathers one batch per item.",
+                cure="Join the list into one batch in front of the collector.",
+            )
         self._delivered(self.plan.items[place].index)
 
     def abandon(self) -> None:

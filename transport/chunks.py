@@ -16,7 +16,7 @@ def as_bytes(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous CPU tensor; it stays alive as long as the view."""
     if tensor.numel() == 0:
         return memoryview(bytearray())
-    return memoryview(tensor.detach().view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return memoryview(_flat(tensor.detach()).view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def flat_chunks(tensor: torch.Tensor, max_bytes: int = CHUNK_BYTES) -> Iterator[torch.Tensor]:
@@ -36,7 +36,7 @@ def flat_chunks(tensor: torch.Tensor, max_bytes: int = CHUNK_BYTES) -> Iterator[
 def _split(tensor: torch.Tensor, max_bytes: int) -> Iterator[torch.Tensor]:
     max_elements = max(1, max_bytes // tensor.element_size())
     if tensor.is_contiguous():
-        flat = tensor.view(-1)
+        flat = _flat(tensor)
         for start in range(0, flat.numel(), max_elements):
             yield flat[start : start + max_elements]
         return
@@ -47,4 +47,9 @@ def _split(tensor: torch.Tensor, max_bytes: int) -> Iterator[torch.Tensor]:
         return
     max_rows = max_elements // row_elements
     for start in range(0, tensor.shape[0], max_rows):
-        yield tensor[start : start + max_rows].contiguous().view(-1)
+        yield _flat(tensor[start : start + max_rows].contiguous())
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous tensor as one row. (`view` keeps odd strides of sizes of 1, which no other type can look at.)"""
+    return tensor.as_strided((tensor.numel(),), (1,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..utils.errors import Conflict, InvalidInput
 from .address import WorkerAddress, parse_address
@@ -12,9 +12,9 @@ from .address import WorkerAddress, parse_address
 Kind = Literal["local", "remote", "cloud"]
 Precision = Literal["exact", "half", "8bit"]
 
-WorkerId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Name = Annotated[str, StringConstraints(max_length=200)]
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+WorkerId = Annotated[str, Field(min_length=1, max_length=128)]
+Name = Annotated[str, Field(max_length=200)]
+Tag = Annotated[str, Field(min_length=1, max_length=100)]
 
 _KEPT = ConfigDict(extra="allow", frozen=True, strict=True)
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..utils.errors import LinkRefused
 from .key import FleetKey, keyed_mac
@@ -48,9 +48,9 @@ REASONS: dict[str, str] = {
 }
 """Every reason for which a handshake fails, with what a person can do about it."""
 
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS)]
+_Text = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 _Version = Annotated[int, Field(ge=1, le=1_000_000)]
-_HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class _Hello(BaseModel):
     protocol_min: _Version
     protocol_max: _Version
     instance_id: _Text
-    name: Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
+    name: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     version: _Text
     nonce: _HexDigest
     keyed: bool

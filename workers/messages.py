@@ -10,7 +10,7 @@ import json
 import math
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..utils.errors import InvalidInput, TooLarge
 
@@ -38,15 +38,15 @@ def _to_fraction(value: Any) -> Any:
     return min(1.0, max(0.0, float(value))) if is_number else value
 
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARS)]
-MaybeId = Annotated[str, StringConstraints(max_length=MAX_ID_CHARS)]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
+MaybeId = Annotated[str, Field(max_length=MAX_ID_CHARS)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_to_fraction), Field(ge=0, le=1, allow_inf_nan=False)]
 Label = Annotated[str, _cut_to(MAX_LABEL_CHARS)]
 Text = Annotated[str, _cut_to(MAX_TEXT_CHARS)]
-Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-PathText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH_CHARS)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PathText = Annotated[str, Field(min_length=1, max_length=MAX_PATH_CHARS)]
 
 
 class _Message(BaseModel):
@@ -229,7 +229,7 @@ def dump(message: Message) -> str:
     """ASCII JSON. Raises TooLarge over the cap, InvalidInput for content that JSON cannot hold."""
     try:
         # `dict` is shallow, so this copies no prompt; ASCII lets characters be counted as bytes.
-        text = json.dumps(dict(message), separators=(",", ":"), ensure_ascii=True, default=dict)
+        text = json.dumps(dict(message), separators=(",", ":"), ensure_ascii=True, default=_fields)
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput("A message of the link holds something that JSON cannot.") from None
     if len(text) > MAX_MESSAGE_BYTES:
@@ -238,3 +238,10 @@ def dump(message: Message) -> str:
             cure="Make the workflow smaller, or load its data from files.",
         )
     return text
+
+
+def _fields(value: object) -> dict[str, Any]:
+    """A message inside a message; anything else is no JSON."""
+    if isinstance(value, _Message):
+        return dict(value)
+    raise TypeError

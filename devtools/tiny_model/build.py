@@ -51,9 +51,9 @@ def _write(path: Path, weights: Weights) -> None:
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(save(weights))
-        os.replace(partial, path)
+        Path(partial).replace(path)
     except BaseException:
-        os.unlink(partial)
+        Path(partial).unlink(missing_ok=True)
         raise
 
 
@@ -76,6 +76,7 @@ def build(models_dir: Path) -> TinyModelFiles:
 
 
 def main() -> None:
+    """Command line: build into the folder given and print the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models_dir", type=Path, help="ComfyUI's models folder")
     files = build(parser.parse_args().models_dir)

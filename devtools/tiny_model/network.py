@@ -152,7 +152,7 @@ class Layer(nn.Module):
         parts = (modulation + self.modulation_bias).chunk(6, dim=1)
         x = x + parts[2].unsqueeze(1) * self.attend(_modulate(_normalise(x), parts[0], parts[1]))
         inner = F.gelu(self.fc1(_modulate(_normalise(x), parts[3], parts[4])), approximate="tanh")
-        return x + parts[5].unsqueeze(1) * self.fc2(inner)
+        return x + parts[5].unsqueeze(1) * self.fc2(inner)  # type: ignore[no-any-return]
 
 
 class FlowTransformer(nn.Module):
@@ -185,4 +185,4 @@ class FlowTransformer(nn.Module):
         shift, scale = self.final_modulation(c).chunk(2, dim=1)
         x = self.final_linear(_modulate(_normalise(x), shift, scale))
         x = x.reshape(n, rows, columns, PATCH, PATCH, LATENT_CHANNELS)
-        return x.permute(0, 5, 1, 3, 2, 4).reshape(n, LATENT_CHANNELS, height, width)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(n, LATENT_CHANNELS, height, width)  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-"""Muon with AdamW beside it, for the transformer's training.
+"""Muon, the optimiser of the weight matrices; Adam takes the rest.
 
 Muon replaces a weight matrix's momentum by the nearest matrix with orthonormal rows or columns (a few Newton-Schulz steps),
-so that every direction of the matrix learns at one speed (K. Jordan et al., 2024). At this size it reaches the loss of
-AdamW in less than half of the steps, which is what makes training on a CPU a matter of minutes.
+so that every direction of the matrix learns at one speed (K. Jordan et al., 2024). Both small networks learn in markedly
+fewer steps with it than with Adam alone, which is what makes training on a CPU a matter of minutes.
 """
 
 from __future__ import annotations

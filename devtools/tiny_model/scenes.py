@@ -110,8 +110,8 @@ class _Painter:
         p = self.palette
         upper = np.asarray(p.sky_top) * (1 - sky) + np.asarray(p.sky_bottom) * sky
         lower = np.asarray(p.sea_far) * (1 - sea) + np.asarray(mix(p.sea_far, p.sea_near, 0.55)) * sea
-        column = np.where((rows < self.horizon)[:, None], upper, lower)
-        return np.broadcast_to(column.round().astype(np.uint8)[:, None, :], (self.height, self.width, 3)).copy()
+        column: npt.NDArray[np.float64] = np.where((rows < self.horizon)[:, None], upper, lower)
+        return np.repeat(column.round().astype(np.uint8)[:, None, :], self.width, axis=1)
 
     def disc(self, x: float, y: float, radius: float, fill: tuple[int, ...]) -> None:
         self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)

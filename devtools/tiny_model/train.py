@@ -96,6 +96,7 @@ def fast_dtype() -> torch.dtype:
 
 
 def mixed_precision() -> torch.autocast:
+    """A context in which matrices are multiplied in :func:`fast_dtype`."""
     return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() is torch.bfloat16)
 
 
@@ -131,6 +132,7 @@ def preview_loss(latents: Tensor, pictures: Tensor) -> Tensor:
 
 
 def set_rates(optimisers: list[torch.optim.Optimizer], rates: list[float], factor: float) -> None:
+    """Sets every optimiser to its own rate times ``factor``."""
     for optimiser, rate in zip(optimisers, rates, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = rate * factor
@@ -154,6 +156,7 @@ def descend(loss: Tensor, model: nn.Module, optimisers: list[torch.optim.Optimiz
 
 
 def load_state(model: nn.Module, weights: Weights) -> None:
+    """Fills ``model`` with shipped weights."""
     model.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
 
 
@@ -287,6 +290,7 @@ def train(out_dir: Path, minutes: float, seed: int, resume: bool) -> None:
 
 
 def main() -> None:
+    """Command line, see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "weights", help="folder for the shipped weights"

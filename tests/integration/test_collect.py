@@ -79,7 +79,7 @@ def test_mbt2_items_of_different_batch_sizes(
 ) -> None:
     """Item 1 delivers three images, the others one: the order of items still holds, and nothing is lost."""
     graph = Graph()
-    batch = graph.add("DistributedValue", default_value=1, worker_values={"1": "3", "_type": "INT"})
+    batch = graph.add("DistributedValue", default_value="1", worker_values='{"1": "3", "_type": "INT"}')
     graph.hash(graph.collect(graph.image(graph.seed(), batch=batch)), "uneven")
     master.run(graph.prompt)
     rows = []
@@ -141,7 +141,8 @@ def test_mbt2_item_order_is_not_the_order_of_finishing(
 ) -> None:
     """The first worker is the slowest; its item still comes second."""
     graph = Graph()
-    delay = graph.add("DistributedValue", default_value=0, worker_values={"1": "0.8", "2": "0.0", "_type": "FLOAT"})
+    slow_first = '{"1": "0.8", "_type": "FLOAT"}'
+    delay = graph.add("DistributedValue", default_value="0", worker_values=slow_first)
     graph.hash(graph.collect(graph.image(graph.seed(), delay_s=delay)), "order")
     job = master.run(graph.prompt)
     items = {item["index"]: item for item in master.job(job)["items"]}

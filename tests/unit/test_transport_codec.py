@@ -92,7 +92,7 @@ def test_equal_values_give_equal_bytes() -> None:
         (Value(LATENT, {"type": "x"}), "samples"),
         (Value(LATENT, {"samples": torch.tensor(1.0)}), "no batch"),
         (
-            Value(LATENT, {"samples": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.strided)}),
+            Value(LATENT, {"samples": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)}),
             "nested",
         ),
         (Value(LATENT, {"samples": torch.rand(1, 4, 8, 8), "hook": object()}), "x.hook"),

@@ -54,7 +54,9 @@ def test_refused_with_a_cause_and_a_cure(typed: object) -> None:
     assert caught.value.cure
 
 
-@pytest.mark.parametrize("typed", ["http://me:hunter2@gpu.lan", "me:hunter2@gpu.lan", "hunter2@gpu.lan", "http://x:hunter2@"])
+@pytest.mark.parametrize(
+    "typed", ["http://me:hunter2@gpu.lan", "me:hunter2@gpu.lan", "hunter2@gpu.lan", "http://x:hunter2@"]
+)
 def test_credentials_are_refused_and_not_repeated(typed: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_address(typed)

@@ -57,7 +57,11 @@ def refused(dialler: Dialler, acceptor: Acceptor) -> LinkRefused:
 def test_two_that_share_the_key() -> None:
     at_master, at_worker, _ = shake(Dialler(KEY, MASTER), Acceptor(KEY, WORKER, False))
     assert at_master.session == at_worker.session
-    assert (at_master.peer.instance_id, at_master.peer.name, at_master.peer.version) == ("worker-id", "GPU box", "0.1.0")
+    assert (at_master.peer.instance_id, at_master.peer.name, at_master.peer.version) == (
+        "worker-id",
+        "GPU box",
+        "0.1.0",
+    )
     assert at_worker.peer.instance_id == "master-id"
     assert at_master.peer.proved
     assert at_worker.peer.proved

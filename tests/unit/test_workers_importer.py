@@ -69,7 +69,8 @@ def test_an_unusable_host_disables_the_worker_and_is_said() -> None:
 
 def test_ids_become_text_and_order_is_kept() -> None:
     workers: list[Any] = [
-        {"id": number, "name": f"W{number}", "port": 8189 + at, "enabled": True} for at, number in enumerate([7, "b", 3])
+        {"id": number, "name": f"W{number}", "port": 8189 + at, "enabled": True}
+        for at, number in enumerate([7, "b", 3])
     ]
     workers += [{"id": "7", "port": 9000, "enabled": True}, "rubbish", {"port": 9001, "enabled": True}]
     data, remarks = import_gpu_config({"workers": workers})
@@ -144,7 +145,9 @@ def test_ports_and_addresses_for_the_old_routes() -> None:
 
 def test_the_first_start_imports_once(tmp_path: Path) -> None:
     old, new = tmp_path / "gpu_config.json", tmp_path / "user" / "workers.json"
-    old.write_text(json.dumps({"workers": [{"id": 1, "name": "A", "port": 8189, "enabled": True}], "settings": {"debug": 1}}))
+    old.write_text(
+        json.dumps({"workers": [{"id": 1, "name": "A", "port": 8189, "enabled": True}], "settings": {"debug": 1}})
+    )
     first = WorkerRegistry(new, import_from=old)
     assert first.get("1").address == "http://127.0.0.1:8189"
     assert len(first.import_remarks) == 1

@@ -85,9 +85,7 @@ def test_starts_at_once_get_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\xff" * 50, b"x" * 40 + b"\x00" + b"y" * 10, b"x" * 5000])
-def test_a_damaged_file_is_an_error_and_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
-) -> None:
+def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes) -> None:
     monkeypatch.setattr(key_module.time, "sleep", lambda seconds: None)
     path = tmp_path / KEY_FILE
     path.write_bytes(damage)

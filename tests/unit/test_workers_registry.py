@@ -277,9 +277,7 @@ def test_a_file_that_cannot_be_read_is_not_overwritten(path: Path) -> None:
     assert path.is_dir()
 
 
-def test_a_failing_write_changes_nothing(
-    path: Path, registry: WorkerRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_write_changes_nothing(path: Path, registry: WorkerRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, value: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -11,7 +11,9 @@ SESSION = "ab" * 16
 PATH = "/distributed/v2/blobs/0123"
 
 
-def check(header: str | None, *, age_s: float = 100.0, method: str = "GET", path: str = PATH, key: bytes = SESSION_KEY) -> str:
+def check(
+    header: str | None, *, age_s: float = 100.0, method: str = "GET", path: str = PATH, key: bytes = SESSION_KEY
+) -> str:
     return verify(header, lambda session_id: (key, age_s) if session_id == SESSION else None, method, path)
 
 
@@ -63,7 +65,12 @@ def test_forged_or_odd_headers() -> None:
 
 def test_all_refusals_read_the_same() -> None:
     texts = set()
-    for header, age_s in ((None, 0.0), (make(), 1e6), (make()[:-1] + "x", 100.0), (make().replace(SESSION, "cd" * 16), 100.0)):
+    for header, age_s in (
+        (None, 0.0),
+        (make(), 1e6),
+        (make()[:-1] + "x", 100.0),
+        (make().replace(SESSION, "cd" * 16), 100.0),
+    ):
         with pytest.raises(NotAllowed) as caught:
             check(header, age_s=age_s)
         texts.add(str(caught.value))

@@ -1,0 +1,52 @@
+"""From what participants say to what people read: failures, refusals, the error that a job ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..jobs.instructions import FinishJob
+from ..jobs.model import Failure, JobState
+from ..utils.errors import FlotillaError, JobCancelled, JobFailed
+from ..workers import messages as m
+
+SHOWN_NODES = 3
+SHOWN_ERRORS = 3
+
+
+def failure_of(worker_id: str, message: m.ItemFailed) -> Failure:
+    """A worker's report of a failed item, as the state machine keeps it."""
+    named = f"{message.exception_type}: {message.message}" if message.exception_type else message.message
+    return Failure(
+        kind=message.kind,
+        message=named,
+        traceback="".join(message.traceback),
+        node_id=message.node_id,
+        node_type=message.node_type,
+        participant_id=worker_id,
+    )
+
+
+def describe_refusal(message: m.LeaseRefused) -> str:
+    """One sentence of what a worker's host found wrong with an item's prompt."""
+    parts = [message.reason]
+    for node_id, node in list(message.node_errors.items())[:SHOWN_NODES]:
+        errors = node.get("errors", ()) if isinstance(node, dict) else ()
+        for error in errors[:SHOWN_ERRORS]:
+            text = " ".join(str(error.get(key) or "") for key in ("message", "details")).strip()
+            parts.append(f"node {node_id} ({node.get('class_type', '?')}): {text}")
+    return "; ".join(part for part in parts if part)
+
+
+def ending_error(order: FinishJob, name_of: Callable[[str], str]) -> FlotillaError | None:
+    """What the nodes of an ended job raise; None when the job is done. ``name_of`` turns ids into names for people."""
+    if order.state == JobState.DONE:
+        return None
+    failure = order.failure
+    if order.state == JobState.CANCELLED or failure is None:
+        return JobCancelled(f"The job was cancelled: {failure.message}" if failure else "The job was cancelled.")
+    where = f" on {name_of(failure.participant_id)}" if failure.participant_id else ""
+    node = f" in node {failure.node_id} ({failure.node_type})" if failure.node_id else ""
+    text = f"The distributed job failed{where}{node}: {failure.message}"
+    if failure.traceback:
+        text += f"\n\nTraceback{where}:\n{failure.traceback}"
+    return JobFailed(text, details={"kind": failure.kind, "participant": failure.participant_id})
