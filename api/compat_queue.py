@@ -24,12 +24,6 @@ from .http import PROMPT_BODY_CAP_BYTES, answers_errors, json_object
 from .intercept import Interceptor
 from .services import Services
 
-if TYPE_CHECKING:
-    from ..host.records import Queued, Refused
-    from ..runtime.coordinator import Wishes
-    from .intercept import Interceptor
-    from .services import Services
-
 log = get_logger("api")
 
 IDEMPOTENCY_HEADER = "X-Idempotency-Key"

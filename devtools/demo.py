@@ -49,6 +49,11 @@ class Scene:
     time: str
     seed: int
 
+    @property
+    def title(self) -> str:
+        """The scene in words."""
+        return f"{self.time}, {self.boats} boat{'s' if self.boats > 1 else ''}"
+
 
 SCENES = (
     Scene(3, "day", FIRST_SEED),
@@ -180,13 +185,14 @@ def _same(first: Image.Image, second: Image.Image) -> bool:
 def _rows(jobs: list[dict[str, Any]], pictures: list[list[Image.Image]], single: list[list[Image.Image]]) -> list[Row]:
     rows = []
     for scene, job, made, wanted in zip(SCENES, jobs, pictures, single, strict=True):
+        names = {participant["id"]: participant["name"] for participant in job["participants"]}
         for entry, one, other in zip(job["items"], made, wanted, strict=True):
             rows.append(
                 Row(
                     scene=scene,
                     item=entry["index"],
                     seed=scene.seed + entry["index"],
-                    participant=entry["participant"],
+                    participant=names.get(entry["participant"], entry["participant"]),
                     seconds=entry.get("seconds"),
                     size_bytes=entry.get("size_bytes"),
                     identical=_same(one, other),
@@ -198,11 +204,12 @@ def _rows(jobs: list[dict[str, Any]], pictures: list[list[Image.Image]], single:
 def _table(rows: Sequence[Row]) -> str:
     lines = [f"{'scene':18} {'item':>4} {'seed':>6}  {'participant':12} {'seconds':>7} {'bytes':>9}  identical"]
     for row in rows:
-        scene = f"{row.scene.time}, {row.scene.boats} boat{'s' if row.scene.boats > 1 else ''}"
         seconds = "-" if row.seconds is None else f"{row.seconds:.2f}"
         size = "-" if not row.size_bytes else f"{row.size_bytes:,}"
         verdict = "yes" if row.identical else "NO"
-        lines.append(f"{scene:18} {row.item:4} {row.seed:6}  {row.participant:12} {seconds:>7} {size:>9}  {verdict}")
+        lines.append(
+            f"{row.scene.title:18} {row.item:4} {row.seed:6}  {row.participant:12} {seconds:>7} {size:>9}  {verdict}"
+        )
     return "\n".join(lines)
 
 
@@ -226,13 +233,21 @@ async def _show(fleet: Fleet, single_url: str) -> bool:
     print(f"\n{_table(rows)}\n")
     print(f"{count} pictures: {took_s:.1f} s on {participants} participants, {single_s:.1f} s on a single server.")
     print(f"{identical} of {count} are bit for bit what the single server made.")
-    tiles = [
-        Tile(picture, row.item, row.seed, row.participant, row.identical)
-        for picture, row in zip([picture for made in pictures for picture in made], rows, strict=True)
-    ]
-    note = f"{identical} of {count} pictures are bit for bit what a single ComfyUI makes"
-    title = f"{len(SCENES)} workflows, {count} pictures, {participants} ComfyUI servers"
-    save(contact_sheet(tiles, max(len(made) for made in pictures), title, note), SHEET_PATH)
+    columns = []
+    for scene, made in zip(SCENES, pictures, strict=True):
+        own = [row for row in rows if row.scene == scene]
+        columns.append(
+            (
+                scene.title.capitalize(),
+                [
+                    Tile(picture, row.item, row.seed, row.participant, row.identical)
+                    for picture, row in zip(made, own, strict=True)
+                ],
+            )
+        )
+    title = f"{len(SCENES)} workflows on {participants} ComfyUI servers, {count} pictures in {took_s:.1f} s"
+    note = f"{identical} of {count} pictures are, bit for bit, what a single ComfyUI makes from the same seeds."
+    save(contact_sheet(columns, title, note), SHEET_PATH)
     print(f"Contact sheet: {SHEET_PATH}", flush=True)
     return identical == count
 

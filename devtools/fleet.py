@@ -37,13 +37,9 @@ __all__ = ["Fleet", "FleetError", "build_models", "default_threads"]
 
 def build_models(folder: Path = MODELS) -> Path:
     """Makes sure that the tiny model lies in the shared models folder, and returns the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        from .tiny_model.build import build
-    except ImportError:
-        return folder
+    from .tiny_model.build import build
 
-    with process_lock(DEV / "models.lock"), contextlib.suppress(FileNotFoundError):
+    with process_lock(DEV / "models.lock"):
         build(folder)
     return folder
 
@@ -306,6 +302,7 @@ class Fleet:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     instance.process.wait(timeout=max(0.0, deadline_s - time.monotonic()))
             instance.kill()
+            instance.remove_leftovers()
         if self._scratch is not None:
             self._scratch.remove()
             self._scratch = None

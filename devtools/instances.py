@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ KEY_VARIABLE = "FLOTILLA_FLEET_KEY"
 SYSTEM_USER_FOLDER = "__flotilla"
 PROBE_NODE = "DistributedCollector"
 
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 (nothing is made in it here, only removed)
 REQUEST_TIMEOUT_S = 5.0
 LOG_TAIL_LINES = 40
 PORT_TAKEN_SIGNS = (
@@ -110,6 +112,7 @@ class Instance:
         self.threads = threads
         self.log_path = folder / "comfyui.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._past_pids: list[int] = []
 
     def __repr__(self) -> str:
         return f"<Instance {self.id} {self.url}>"
@@ -203,6 +206,7 @@ class Instance:
                 start_new_session=os.name != "nt",
                 creationflags=flags,
             )
+        self._past_pids.append(self.process.pid)
 
     def alive(self) -> bool:
         """Whether its process runs."""
@@ -262,6 +266,16 @@ class Instance:
             self.process.kill()
         self.process.wait()
         self.ask_to_stop()
+
+    def remove_leftovers(self) -> None:
+        """Removes what killed processes of this instance left in memory-backed folders; the rest is in its folder."""
+        for pid in self._past_pids:
+            for path in MEMORY_FOLDER.glob(f"flotilla-*/spool-{pid}-*"):
+                with contextlib.suppress(OSError):
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink()
 
     def freeze(self) -> None:
         """Stops the process in its tracks (POSIX only): alive, but silent. `thaw` lets it go on."""

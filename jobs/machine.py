@@ -346,7 +346,7 @@ class Machine:
         if found is None:
             return
         item, attempt = found
-        if not item.state.is_open or not attempt.holds_result:
+        if not attempt.holds_result:  # never offered, or the item has ended and all its results were released
             return
         item.fraction = 1.0
         self._books.close_item(item, ItemState.DONE, winner=attempt)

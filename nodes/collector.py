@@ -63,7 +63,7 @@ class DistributedCollector(io.ComfyNode):
     def fingerprint_inputs(cls, **_inputs: Any) -> str:
         """The plan of the job: with one more participant the host's cache must not answer with the shorter batch."""
         stage = _current_stage()
-        return stage.plan.fingerprint if stage is not None else ""
+        return stage.fingerprint if stage is not None else ""
 
     @classmethod
     def check_lazy_status(cls, **inputs: Any) -> list[str]:

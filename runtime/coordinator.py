@@ -122,6 +122,7 @@ class Coordinator:
         for stage in plan.stages:
             run.stages[stage.node_id] = StageRun(
                 stage,
+                precision_of=self.participants.precision,
                 delivered=lambda index: self._call_soon(self._own_item_done, run, index),
                 abandoned=lambda: self._call_soon(self.cancel, run.job_id, "the node was interrupted"),
             )

@@ -18,11 +18,22 @@ from ..utils.errors import FlotillaError, InvalidInput
 
 
 class StageRun:
-    """Gathers the items of one stage. ``delivered`` is called with an item's index in the job once the
+    """Gathers the items of one stage.
+
+    ``precision_of`` tells how exactly the results of a participant travel; ``delivered`` is called with an item's index in the job once the
     master has computed it itself, ``abandoned`` when its node stops waiting."""
 
-    def __init__(self, plan: StagePlan, *, delivered: Callable[[int], None], abandoned: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        plan: StagePlan,
+        *,
+        precision_of: Callable[[str], str],
+        delivered: Callable[[int], None],
+        abandoned: Callable[[], None],
+    ) -> None:
         self.plan = plan
+        # The host's cache must not answer with what arrived rounded when it is to arrive exactly now.
+        self.fingerprint = " ".join([plan.fingerprint, *(precision_of(item.planned_for) for item in plan.items)])
         self.assembly = Assembly(len(plan.items))
         self._delivered = delivered
         self._abandoned = abandoned

@@ -128,7 +128,8 @@ class Assembly:
         if not items:
             raise NotFound("No item has arrived that could be joined.")
         with torch.inference_mode(False):
-            return {name: _join(name, items, layouts.get(name)) for name in items[0].metas}
+            names = dict.fromkeys(name for item in items for name in item.metas)
+            return {name: _join(name, items, layouts.get(name)) for name in names}
 
     def _claim(
         self, index: int, specs: tuple[TensorSpec, ...], metas: Mapping[str, Mapping[str, Any]]
@@ -184,8 +185,9 @@ class Assembly:
 
 
 def _join(name: str, items: list[ItemSink], layout: torch.Tensor | None) -> Any:
-    pieces = [_piece(name, item) for item in items if not item.metas[name].get("empty")]
-    kind = items[0].metas[name]["kind"]
+    having = [item for item in items if name in item.metas]
+    pieces = [_piece(name, item) for item in having if not item.metas[name].get("empty")]
+    kind = having[0].metas[name]["kind"]
     if kind == JSON:
         return [piece.extras for piece in pieces]
     if not pieces:

@@ -38,20 +38,17 @@ class Described(Protocol):
 
 def check_alike(known: Sequence[Described], item: Described) -> None:
     """Raises InvalidInput, naming items and sizes, if ``item`` cannot be joined with the items ``known``."""
-    for other in known:
-        ours = {name: meta["kind"] for name, meta in item.metas.items()}
-        theirs = {name: meta["kind"] for name, meta in other.metas.items()}
-        if ours != theirs:
-            raise InvalidInput(f"Item {item.index} holds {ours}, item {other.index} holds {theirs}.")
     for name, meta in item.metas.items():
-        spec = _primary(item, name)
-        if spec is None:
-            continue
         for other in known:
-            other_spec = _primary(other, name)
-            if other_spec is not None:
-                _check_pair(name, meta["kind"], (item, spec), (other, other_spec))
-                break
+            other_kind = other.metas.get(name, meta)["kind"]
+            if other_kind != meta["kind"]:
+                raise InvalidInput(
+                    f"{name!r} of item {item.index} is {meta['kind']}, of item {other.index} {other_kind}."
+                )
+        spec = _primary(item, name)
+        twin = next(((other, found) for other in known if (found := _primary(other, name))), None)
+        if spec is not None and twin is not None:
+            _check_pair(name, meta["kind"], (item, spec), twin)
 
 
 def join_batches(name: str, parts: Sequence[tuple[int, torch.Tensor]], layout: torch.Tensor | None) -> torch.Tensor:
@@ -122,8 +119,8 @@ def join_audio(pieces: Sequence[Piece]) -> dict[str, Any]:
 
 def _primary(item: Described, name: str) -> TensorSpec | None:
     """The main tensor of a value; None for JSON, for a value that is not there, and for one without elements."""
-    meta = item.metas[name]
-    if meta["kind"] == JSON or meta.get("empty"):
+    meta = item.metas.get(name)
+    if meta is None or meta["kind"] == JSON or meta.get("empty"):
         return None
     wanted = tensor_name(name, PRIMARY[meta["kind"]] if meta["kind"] in DICT_KINDS else "")
     for spec in item.specs:

@@ -134,7 +134,8 @@ class Spool:
             if held.uses == 0:
                 del self._held[blob_hash]
                 held.store.remove(held.blob.path, held.blob.manifest.size_bytes, self._clock.now_s())
-            return True
+        held.store.sweep()
+        return True
 
     def held(self) -> list[StoredBlob]:
         """All blobs, oldest first."""
@@ -157,7 +158,10 @@ class Spool:
     def trim(self, now_s: float) -> int:
         """Gives memory back that nobody has reused for `RECYCLE_IDLE_S`; returns the bytes. Call it now and then."""
         with self._lock:
-            return sum(store.trim(now_s - RECYCLE_IDLE_S) for store in self._stores())
+            freed_bytes = sum(store.trim(now_s - RECYCLE_IDLE_S) for store in self._stores())
+        for store in self._stores():
+            store.sweep()
+        return freed_bytes
 
     def clear_at_start(self) -> int:
         """Removes what instances that are gone have left under the same roots; returns how many there were."""
@@ -181,16 +185,21 @@ class Spool:
             if self._closed:
                 raise Conflict("The spool is closed.")
             draft = store.reserve(plan.size_bytes)
+        store.sweep()
         try:
+            store.check_room(draft)
             blob_hash = _fill(draft, plan)
             with self._lock:
-                return self._commit(store, draft, plan, blob_hash)
+                blob = self._commit(store, draft, plan, blob_hash)
         except BaseException as error:
             with self._lock:
                 store.drop(draft)
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise SpoolFull(f"The file system ran full: {error.strerror}.") from error
             raise
+        finally:
+            store.sweep()
+        return blob
 
     def _commit(self, store: Store, draft: Draft, plan: BlobPlan, blob_hash: str) -> StoredBlob:
         if self._closed:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,20 +35,23 @@ class Segment:
 
 @dataclass
 class Draft:
-    """A file being written. ``reserved_bytes`` of the cap are set aside for it."""
+    """A file being written. ``reserved_bytes`` of the cap are set aside for it; ``fresh_bytes`` are not there yet."""
 
     path: Path
     reserved_bytes: int
+    fresh_bytes: int
 
 
 class Store:
-    """Book-keeping of one folder. Not safe by itself: the spool calls it under its lock, except `open_draft`."""
+    """Book-keeping of one folder. The spool calls it under its lock, except `open_draft`, `check_room` and `sweep`:
+    under the lock files get other names, and only outside of it time is spent on making and removing them."""
 
     def __init__(self, root: Path, *, cap_bytes: int, recycle_cap_bytes: int) -> None:
         self.folder = OwnedFolder(root)
         self.cap_bytes = cap_bytes
         self._recycle_cap_bytes = recycle_cap_bytes
         self._segments: list[Segment] = []
+        self._litter: deque[Path] = deque()  # names that nobody uses any more
         self._taken_bytes = 0
 
     @property
@@ -65,27 +69,28 @@ class Store:
         return self.folder.path / f"{blob_hash}{SUFFIX}"
 
     def reserve(self, size_bytes: int) -> Draft:
-        """Room for a draft of ``size_bytes``. Raises SpoolFull over the cap or where the file system has no room."""
+        """Sets room aside for a draft of ``size_bytes``. Raises SpoolFull over the cap."""
         if self._taken_bytes + size_bytes > self.cap_bytes:
             raise SpoolFull(
                 f"The spool holds {self._taken_bytes} of {self.cap_bytes} bytes; {size_bytes} more do not fit."
             )
-        path = self.folder.path / f"{_DRAFT_PREFIX}{secrets.token_hex(8)}"
+        draft = Draft(self.folder.path / f"{_DRAFT_PREFIX}{secrets.token_hex(8)}", size_bytes, size_bytes)
         segment = self._take_segment(size_bytes)
-        reserved_bytes = size_bytes
         if segment is not None:
-            segment.path.replace(path)
-            reserved_bytes = max(size_bytes, segment.size_bytes)
+            segment.path.replace(draft.path)
+            draft.reserved_bytes = max(size_bytes, segment.size_bytes)
+            draft.fresh_bytes = draft.reserved_bytes - segment.size_bytes
         # Segments give way to what is needed now.
-        while self._segments and self._taken_bytes + self.recycled_bytes + reserved_bytes > self.cap_bytes:
-            _discard(self._segments.pop(0).path)
-        fresh_bytes = size_bytes - (segment.size_bytes if segment else 0)
+        while self._segments and self._taken_bytes + self.recycled_bytes + draft.reserved_bytes > self.cap_bytes:
+            self._litter.append(self._segments.pop(0).path)
+        self._taken_bytes += draft.reserved_bytes
+        return draft
+
+    def check_room(self, draft: Draft) -> None:
+        """Raises SpoolFull if the file system has no room for what the draft needs beyond its recycled pages."""
         free_bytes = shutil.disk_usage(self.folder.path).free
-        if fresh_bytes > free_bytes:
-            _discard(path)
-            raise SpoolFull(f"The file system has {free_bytes} bytes free; {fresh_bytes} more are needed.")
-        self._taken_bytes += reserved_bytes
-        return Draft(path, reserved_bytes)
+        if draft.fresh_bytes > free_bytes:
+            raise SpoolFull(f"The file system has {free_bytes} bytes free; {draft.fresh_bytes} more are needed.")
 
     @staticmethod
     def open_draft(draft: Draft) -> int:
@@ -93,8 +98,8 @@ class Store:
         return os.open(draft.path, os.O_RDWR | os.O_CREAT | _O_BINARY | _O_CLOEXEC, PRIVATE_FILE_MODE)
 
     def drop(self, draft: Draft) -> None:
-        """Removes a draft."""
-        _discard(draft.path)
+        """Gives a draft up."""
+        self._litter.append(draft.path)
         self._taken_bytes -= draft.reserved_bytes
 
     def commit(self, draft: Draft, blob_hash: str, size_bytes: int) -> Path:
@@ -105,26 +110,33 @@ class Store:
         return path
 
     def remove(self, path: Path, size_bytes: int, now_s: float) -> None:
-        """Frees a blob's file, or keeps it as a segment."""
+        """Takes a blob's name away and keeps its file as a segment, or gives it up."""
         self._taken_bytes -= size_bytes
-        if self.recycled_bytes + size_bytes > self._recycle_cap_bytes:
-            _discard(path)
-            return
         segment = path.with_name(f"{_SEGMENT_PREFIX}{secrets.token_hex(8)}")
-        try:
+        # Somebody else may have removed it; Windows keeps what is being read, which then goes with the folder.
+        with contextlib.suppress(OSError):
             path.replace(segment)
-        except OSError:  # somebody else removed it, or (Windows) still reads it
-            _discard(path)
-            return
-        self._segments.append(Segment(segment, size_bytes, now_s))
+            if self.recycled_bytes + size_bytes <= self._recycle_cap_bytes:
+                self._segments.append(Segment(segment, size_bytes, now_s))
+            else:
+                self._litter.append(segment)
 
     def trim(self, before_s: float) -> int:
-        """Frees segments idle since before ``before_s``; returns their bytes."""
+        """Gives up segments idle since before ``before_s``; returns their bytes."""
         idle = [segment for segment in self._segments if segment.idle_since_s < before_s]
         self._segments = [segment for segment in self._segments if segment.idle_since_s >= before_s]
-        for segment in idle:
-            _discard(segment.path)
+        self._litter.extend(segment.path for segment in idle)
         return sum(segment.size_bytes for segment in idle)
+
+    def sweep(self) -> None:
+        """Removes the files that were given up. Takes its time for large ones."""
+        while True:
+            try:
+                path = self._litter.popleft()
+            except IndexError:
+                return
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _take_segment(self, size_bytes: int) -> Segment | None:
         """The segment that wastes least: the smallest that is large enough, else the largest."""
@@ -137,12 +149,6 @@ class Store:
             return None
         self._segments.remove(best)
         return best
-
-
-def _discard(path: Path) -> None:
-    """Removes a file. Windows removes none that somebody reads; such a one goes with its folder."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _size(segment: Segment) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import aiohttp
 
@@ -159,13 +159,19 @@ class WorkerPool:
         await asyncio.gather(*(connection.stop() for connection in gone))
         for connection in gone:
             del self._connections[connection.entry.id]
-            if connection.entry.id not in wanted:
-                self._on_state(connection.entry.id, WorkerHealth("disabled", since_s=self._clock.now_s()))
+            self._tell(connection.entry.id, "connecting" if connection.entry.id in wanted else "disabled")
         for worker_id, entry in wanted.items():
             if worker_id in self._connections:
                 self._connections[worker_id].entry = entry
             else:
                 self._connections[worker_id] = self._connect(entry)
+
+    def _tell(self, worker_id: str, state: Literal["connecting", "disabled"]) -> None:
+        """The link to this worker is gone because somebody changed its entry."""
+        try:
+            self._on_state(worker_id, WorkerHealth(state, since_s=self._clock.now_s()))
+        except Exception:
+            log.exception("a listener of a worker's state failed", worker=worker_id)
 
     def _connect(self, entry: WorkerEntry) -> WorkerConnection:
         connection = WorkerConnection(

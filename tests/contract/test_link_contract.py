@@ -127,7 +127,8 @@ def test_a_long_message_arrives_whole(make_pair: MakePair) -> None:
 
 def test_two_long_messages_at_once_do_not_mix(make_pair: MakePair) -> None:
     async def body(master: Link, worker: Link) -> None:
-        longs = [Capabilities(data={"x": letter * (3 * PIECE_CHARS)}) for letter in "ab"]
+        # Long enough to fill the network's buffers, so that the senders really take turns.
+        longs = [Capabilities(data={"x": letter * (40 * PIECE_CHARS)}) for letter in "ab"]
         sending = asyncio.gather(*(worker.send(long) for long in longs), worker.send(Ping(sent_s=1.0)))
         got = [await master.receive() for _ in range(3)]
         await sending

@@ -19,10 +19,14 @@ LAST = "test_secrets.py"
 """Looks through everything that the other tests left behind."""
 
 
+@pytest.fixture(autouse=True)
+def _leaves_nothing(settled: None) -> None:
+    """Each test here is followed by the check of `settled`."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks this folder's tests, gives each the check of `settled`, and moves the scan for secrets to the end."""
+    """Marks this folder's tests, and moves the scan for secrets to the end."""
     ours = [item for item in items if HERE in item.path.parents]
     for item in ours:
         item.add_marker(pytest.mark.integration)
-        item.add_marker(pytest.mark.usefixtures("settled"))
     items.sort(key=lambda item: item in ours and item.path.name == LAST)

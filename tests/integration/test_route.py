@@ -28,15 +28,15 @@ def test_mbt2_route_is_one_item_with_the_plain_seed(value: object, fleet: Fleet,
 
 
 def test_mbt2_route_avoids_who_is_busy_with_work_of_others(master: Client, w1: Client, fleet: Fleet) -> None:
-    """Somebody else's prompt keeps w1 busy; three routed jobs go elsewhere."""
+    """Somebody else's prompt keeps w1 busy; routed jobs go elsewhere, one after the other."""
     master.change_settings(master_delegate_only=True)
-    strangers = w1.queue(image_alone_slow("stranger", 1.5))
+    strangers = w1.queue(image_alone_slow("stranger", 30.0))
     eventually(lambda: (master.worker("w1")["queue"] or {}).get("running"), "the master knows that w1 is busy")
-    jobs = [master.queue(images(f"avoid-{n}", load_balance=True)) for n in range(3)]
-    for job_id in jobs:
-        master.succeeded(job_id)
-        assert [item["participant"] for item in master.job(job_id)["items"]] == ["w2"]
-    w1.succeeded(strangers)
+    for number in range(3):
+        job = master.job(master.run(images(f"avoid-{number}", load_balance=True)))
+        assert [item["participant"] for item in job["items"]] == ["w2"]
+    assert w1.queued() == ([strangers], []), "routing must not touch other people's prompts"
+    w1.post("/interrupt", {"prompt_id": strangers})
 
 
 def image_alone_slow(prefix: str, delay_s: float) -> dict[str, dict[str, object]]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 import pytest
 from flotilla.jobs import events as ev
-from flotilla.jobs.instructions import FetchResult, FinishJob, Instruction, ItemChanged, ReleaseResult, SendLease, StopLease
+from flotilla.jobs.instructions import (
+    FetchResult,
+    FinishJob,
+    Instruction,
+    ItemChanged,
+    ReleaseResult,
+    SendLease,
+    StopLease,
+)
 from flotilla.jobs.machine import Machine
 from flotilla.jobs.model import Failure
 from hypothesis import strategies as st

@@ -144,7 +144,9 @@ def test_any_batches_in_any_order_join_by_index(spool: Spool, batches: list[int]
     assert torch.equal(assembly.finish()["x"], torch.cat(items))
 
 
-@given(values=st.lists(st.floats(-65504, 65504, width=64), min_size=1, max_size=50), dtype=st.sampled_from(["F32", "F64"]))
+@given(
+    values=st.lists(st.floats(-65504, 65504, width=64), min_size=1, max_size=50), dtype=st.sampled_from(["F32", "F64"])
+)
 def test_half_stays_within_the_stated_error(spool: Spool, values: list[float], dtype: str) -> None:
     tensor = torch.tensor(values, dtype=TORCH_DTYPES[dtype]).view(1, -1, 1, 1)
     out = through(spool, {"x": Value(IMAGE, tensor)}, "half")["x"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ METHODS = {"get", "post", "patch", "delete"}
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     return openapi.document(v2_fleet.ALL_ROUTES)
+
+
+@pytest.fixture
+async def instance(tmp_path: Path) -> AsyncIterator[Instance]:
+    made = Instance(tmp_path)
+    yield made
+    await made.close()
 
 
 def walk(value: Any) -> Iterator[dict[str, Any]]:
@@ -48,10 +55,8 @@ def test_every_reference_leads_to_a_schema_and_every_schema_is_needed(document: 
     assert refs == {openapi.SCHEMAS + name for name in document["components"]["schemas"]}
 
 
-def test_every_registered_route_is_in_the_document(
-    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    services = Instance(tmp_path, monkeypatch).services()
+async def test_every_registered_route_is_in_the_document(document: dict[str, Any], instance: Instance) -> None:
+    services = instance.services(None)
     routes = web.RouteTableDef()
     v2_jobs.register(services, routes)
     v2_fleet.register(services, routes)

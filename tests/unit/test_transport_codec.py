@@ -264,7 +264,9 @@ def test_tensor_listed_twice() -> None:
     _, _, manifest = blob({"a": Value(IMAGE, torch.rand(1, 1, 1, 1))})
     spec = manifest.tensors[0]
     twice = replace(
-        manifest, tensors=(spec, replace(spec, offset=spec.size_bytes)), size_bytes=manifest.size_bytes + spec.size_bytes
+        manifest,
+        tensors=(spec, replace(spec, offset=spec.size_bytes)),
+        size_bytes=manifest.size_bytes + spec.size_bytes,
     )
     with pytest.raises(InvalidBlob, match="twice"):
         BlobManifest.from_wire(twice.to_wire())

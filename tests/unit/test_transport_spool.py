@@ -8,9 +8,9 @@ import stat
 import subprocess
 import sys
 import threading
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,8 +127,7 @@ def test_a_file_system_without_room_is_seen_before_writing(
     make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = make_spool()
-    usage = namedtuple("usage", "free")  # noqa: PYI024
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(free=1000))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(SpoolFull, match="1000 bytes free"):
         spool.write(picture(1))
     assert spool.usage().memory_bytes == spool.usage().disk_bytes == 0

@@ -338,6 +338,7 @@ async def test_only_what_changed_is_touched(world: World, registry: WorkerRegist
     registry.patch("a", {"address": "127.0.0.1:99"})
     await settle()
     assert world.dialler.dialled == ["a", "b", "a"]
+    assert [state for worker_id, state, _ in world.states if worker_id == "a"] == ["online", "connecting", "online"]
     assert isinstance(await world.dialler.workers["a"][0].receive(), Bye)
     registry.patch("b", {"enabled": False})
     await settle()
@@ -356,10 +357,28 @@ async def test_only_what_changed_is_touched(world: World, registry: WorkerRegist
     assert "b" not in world.dialler.dialled[3:]
 
 
+async def test_a_listener_that_fails_stops_nothing(world: World, registry: WorkerRegistry) -> None:
+    def broken(worker_id: str, health: WorkerHealth) -> None:
+        raise RuntimeError("a listener's own problem")
+
+    world.on_state = broken  # type: ignore[method-assign]
+    pool = world.pool(registry)
+    pool.start()
+    await settle()
+    registry.change(lambda old: {"workers": [entry("b", 9).to_json(), entry("e", 5).to_json()]})
+    await settle()
+    assert [(worker_id, health.state) for worker_id, health in pool.health().items()] == [
+        ("b", "online"),
+        ("e", "online"),
+    ]
+    await pool.stop()
+
+
 async def test_a_change_from_another_thread_arrives(world: World, registry: WorkerRegistry) -> None:
     pool = world.pool(registry)
     pool.start()
     await settle()
+    asyncio.get_running_loop().set_debug(True)  # objects to being called from a foreign thread
     await asyncio.to_thread(registry.remove, "a")
     await settle()
     assert list(pool.health()) == ["b", "c"]

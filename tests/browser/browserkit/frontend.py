@@ -1,0 +1,188 @@
+"""ComfyUI's own front end in a browser tab, driven through its buttons and read through its own objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Page
+
+READY_MS = 90_000
+RUN_MS = 180_000
+ACTION_MS = 20_000
+JPEG_QUALITY = 85
+
+Workflow = Mapping[str, Any]
+
+HOST_NOISE = (
+    # A fresh user folder has none of these files; the front end asks for them all the same.
+    re.compile(r"status of 404 .*/(user\.css|userdata\b.*)$"),
+    re.compile(r"ComfyApp graph accessed before initialization"),
+    # What the front end wants from the internet is no concern of these tests; its own policy forbids most of it.
+    re.compile(r"Connecting to 'https://.*Content Security Policy", re.DOTALL),
+    re.compile(r"Failed to load resource.* https?://(?!127\.0\.0\.1)"),
+)
+
+_READY = "() => !!(window.app && app.vueAppReady && app.extensionManager && app.rootGraph)"
+
+# Keeps what the server says of a run, and what the node shows right after each of its progress messages.
+_RECORD = """() => {
+    window.flotillaRun = {ended: null, progress: {}, shown: {}, error: null};
+    if (window.flotillaHears) return;
+    window.flotillaHears = true;
+    app.api.addEventListener('progress', event => {
+        const {node, value, max} = event.detail, run = window.flotillaRun;
+        (run.progress[node] ??= []).push([value, max]);
+        setTimeout(() => {
+            const shown = app.rootGraph.getNodeById(node)?.progress;
+            if (shown) (run.shown[node] ??= []).push(shown);
+        }, 0);
+    });
+    app.api.addEventListener('execution_error', event => { window.flotillaRun.error = event.detail; });
+    for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+        app.api.addEventListener(kind, event => { window.flotillaRun.ended = [kind, event.detail.prompt_id]; });
+}"""
+
+_MISSING = "() => app.rootGraph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
+
+_IMAGES_LOADED = """([id, count]) => {
+    const images = app.rootGraph.getNodeById(id)?.imgs ?? [];
+    return images.length === count && images.every(image => image.complete && image.naturalWidth > 0);
+}"""
+
+_VIEW_RESTS = """() => {
+    const {scale, offset} = app.canvas.ds, now = [scale, ...offset].join(), still = window.flotillaView === now;
+    window.flotillaView = now;
+    return still;
+}"""
+
+# Left, top, right and bottom of all nodes in pixels of the page, with a margin.
+_GRAPH_ON_SCREEN = """() => {
+    const {scale, offset} = app.canvas.ds, margin = 16, box = app.canvas.canvas.getBoundingClientRect();
+    const areas = app.rootGraph.nodes.map(node => node.boundingRect);
+    const place = (x, y) => [box.left + (x + offset[0]) * scale, box.top + (y + offset[1]) * scale];
+    const [left, top] = place(Math.min(...areas.map(a => a[0])), Math.min(...areas.map(a => a[1])));
+    const [right, bottom] = place(Math.max(...areas.map(a => a[0] + a[2])), Math.max(...areas.map(a => a[1] + a[3])));
+    return [Math.max(0, left - margin), Math.max(0, top - margin), right + margin, bottom + margin];
+}"""
+
+_NO_MENUS = """
+    [data-testid="side-toolbar"], [data-testid="topbar-workflow-tabs"], [data-testid="minimap-container"],
+    [data-testid="subgraph-breadcrumb"], .p-toast, .actionbar, .graph-canvas-panel { visibility: hidden !important }
+"""
+
+
+class FrontEnd:
+    """One tab with the front end of one server."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.errors: list[str] = []
+        page.set_default_timeout(ACTION_MS)
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
+        page.goto(url, timeout=READY_MS)
+        page.wait_for_function(_READY, timeout=READY_MS)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        text = f"{message.text} {message.location.get('url', '')}"
+        if message.type == "error" and not any(noise.search(text) for noise in HOST_NOISE):
+            self.errors.append(text)
+
+    # Workflows
+
+    def open(self, workflow: Workflow) -> None:
+        """Opens a workflow as dropping its file on the canvas does."""
+        self.page.evaluate("async workflow => { await app.loadGraphData(workflow); }", workflow)
+
+    def saved(self) -> dict[str, Any]:
+        """The workflow as the front end would save it now."""
+        return dict(self.page.evaluate("() => app.rootGraph.serialize()"))
+
+    def node(self, node_id: int) -> dict[str, Any]:
+        """One node of `saved`."""
+        (found,) = [node for node in self.saved()["nodes"] if node["id"] == node_id]
+        return dict(found)
+
+    def values(self, node_id: int) -> dict[str, Any]:
+        """Widget name → value of a node on the canvas."""
+        script = "id => Object.fromEntries((app.rootGraph.getNodeById(id).widgets ?? []).map(w => [w.name, w.value]))"
+        return dict(self.page.evaluate(script, node_id))
+
+    def missing(self) -> set[str]:
+        """Node classes of the open workflow that the front end does not know."""
+        return set(self.page.evaluate(_MISSING))
+
+    def missing_card(self) -> str:
+        """What the front end's own list of errors says of missing nodes; empty when it complains of none."""
+        details = self.page.get_by_role("button", name="View details")
+        if details.count():
+            details.click()
+            self.page.get_by_test_id("properties-panel").wait_for()
+        cards = self.page.get_by_test_id("missing-node-card")
+        return "\n".join(cards.all_inner_texts())
+
+    def exported(self) -> dict[str, Any]:
+        """The open workflow in API format, as the front end sends it."""
+        return dict(self.page.evaluate("async () => (await app.graphToPrompt()).output"))
+
+    # Running
+
+    def run(self) -> str:
+        """Presses Run and waits for the good end; returns the prompt id. Raises AssertionError for another end."""
+        self.page.evaluate(_RECORD)
+        self.page.get_by_test_id("queue-button").click()
+        self.page.wait_for_function("() => window.flotillaRun.ended", timeout=RUN_MS)
+        kind, prompt_id = self.page.evaluate("() => window.flotillaRun.ended")
+        assert kind == "execution_success", self.page.evaluate("() => window.flotillaRun.error")
+        return str(prompt_id)
+
+    def progress(self, node_id: int) -> list[tuple[float, float]]:
+        """The progress messages of a node in the last run: (value, maximum)."""
+        heard = self.page.evaluate("id => window.flotillaRun.progress[id] ?? []", str(node_id))
+        return [(value, maximum) for value, maximum in heard]
+
+    def shown_progress(self, node_id: int) -> list[float]:
+        """What the node's bar showed during the last run, 0 to 1."""
+        return list(self.page.evaluate("id => window.flotillaRun.shown[id] ?? []", str(node_id)))
+
+    def output(self, node_id: int) -> dict[str, Any]:
+        """What the last run left on an output node."""
+        return dict(self.page.evaluate("id => app.nodeOutputs[id] ?? {}", str(node_id)))
+
+    def await_images(self, node_id: int, count: int) -> list[bytes]:
+        """The pictures that a node shows, once all of them are loaded; file contents."""
+        self.page.wait_for_function(_IMAGES_LOADED, arg=[node_id, count])
+        sources = self.page.evaluate("id => app.rootGraph.getNodeById(id).imgs.map(image => image.src)", node_id)
+        return [self.page.request.get(source).body() for source in sources]
+
+    # Looks
+
+    def setting(self, key: str, value: Any) -> None:
+        """Changes one of the front end's settings."""
+        self.page.evaluate(
+            "async ([key, value]) => { await app.extensionManager.setting.set(key, value); }", [key, value]
+        )
+
+    def show_all(self) -> None:
+        """Brings the whole graph into view."""
+        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.Canvas.FitView'); }")
+        # The view glides into place; two equal looks in a row say that it has arrived.
+        self.page.wait_for_function(_VIEW_RESTS, polling=200)
+
+    def picture(self, path: Path) -> None:
+        """A screenshot of everything, with the whole graph in view."""
+        self.show_all()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path)
+
+    def picture_of_graph(self, path: Path) -> None:
+        """A JPEG of the nodes alone, for the examples."""
+        self.show_all()
+        left, top, right, bottom = self.page.evaluate(_GRAPH_ON_SCREEN)
+        clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, type="jpeg", quality=JPEG_QUALITY, clip=clip, style=_NO_MENUS)

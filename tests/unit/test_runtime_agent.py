@@ -1,0 +1,236 @@
+"""The worker's agent: real spool, fake host, fake link."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.host import FakeQueue
+from fakes.link import FakeLink, link_pair
+
+from flotilla.host.records import Outcome, ProgressSnapshot, Refused
+from flotilla.runtime.agent import Agent
+from flotilla.transport.manifest import BlobManifest
+from flotilla.transport.spool import Spool
+from flotilla.transport.values import Value
+from flotilla.utils.clock import SystemClock
+from flotilla.utils.errors import JobCancelled, NotAllowed
+from flotilla.workers import messages as m
+from flotilla.workers.tokens import issue
+
+ADDRESS = {"job_id": "job", "index": 1, "attempt": 1}
+PROMPT_ID = "prompt-of-item-1"
+WAIT_S = 5.0
+
+
+class Worker:
+    """An agent with everything around it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.queue = FakeQueue()
+        self.spool = Spool(None, folder, memory_cap_bytes=0, disk_cap_bytes=1 << 24, recycle_cap_bytes=0)
+        loop = asyncio.get_running_loop()
+        self.progress: ProgressSnapshot | None = None
+
+        async def capabilities() -> tuple[frozenset[str], dict[str, Any]]:
+            return frozenset({"KSampler"}), {"KSampler": {"sampler_name": ("euler",)}}
+
+        self.agent = Agent(
+            queue=self.queue,
+            spool=self.spool,
+            clock=SystemClock(),
+            call_soon=loop.call_soon_threadsafe,
+            make_watch=self.queue.make_watch,
+            read_capabilities=capabilities,
+            progress_of=lambda _prompt_id: self.progress,
+        )
+        self.serving: list[asyncio.Task[None]] = []
+
+    def link(self) -> FakeLink:
+        """A new link; returns the master's end."""
+        master, worker = link_pair(SystemClock())
+        self.serving.append(asyncio.ensure_future(self.agent.serve(worker)))
+        return master
+
+    async def close(self) -> None:
+        await self.agent.close()
+        for task in self.serving:
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
+        self.spool.close()
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
+    made = Worker(tmp_path)
+    yield made
+    await made.close()
+
+
+async def heard(master: FakeLink, kind: type[m.Message]) -> Any:
+    """The next message of this kind; others before it are passed over."""
+    while True:
+        message = await asyncio.wait_for(master.receive(), WAIT_S)
+        if isinstance(message, kind):
+            return message
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def turn() -> None:
+        while not condition():
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(turn(), WAIT_S)
+
+
+def lease(**changes: Any) -> m.Lease:
+    fields: dict[str, Any] = {
+        **ADDRESS,
+        "prompt_id": PROMPT_ID,
+        "prompt": {"1": {"class_type": "FlotillaDeliver", "inputs": {}}},
+        "extra_data": {},
+        "precision": "exact",
+        "node_id": "1",
+        "title": "item 2 of 3",
+    }
+    return m.Lease(**{**fields, **changes})
+
+
+async def start_item(worker: Worker, master: FakeLink) -> None:
+    await master.send(lease())
+    await heard(master, m.LeaseAccepted)
+    worker.queue.start(PROMPT_ID)
+    await heard(master, m.ItemStarted)
+
+
+def image() -> dict[str, Value]:
+    return {"images": Value("IMAGE", torch.rand(2, 4, 4, 3, generator=torch.Generator().manual_seed(1)))}
+
+
+async def test_a_link_begins_with_spool_and_capabilities(worker: Worker) -> None:
+    master = worker.link()
+    offer = await heard(master, m.SpoolOffer)
+    assert [Path(place.nonce_path).parent for place in offer.places] == list(worker.spool.folders)
+    told = await heard(master, m.Capabilities)
+    assert told.data["classes"] == ["KSampler"]
+
+
+async def test_an_item_is_queued_announced_and_kept_until_it_is_released(worker: Worker) -> None:
+    master = worker.link()
+    await start_item(worker, master)
+    await asyncio.to_thread(worker.agent.deliver, PROMPT_ID, image())
+    finished = await heard(master, m.ItemFinished)
+    manifest = BlobManifest.from_wire(finished.manifest)
+    assert worker.spool.open(manifest.hash).exists()
+    worker.queue.end(PROMPT_ID)
+    await master.send(m.Release(**ADDRESS))
+    await until(lambda: worker.spool.usage().blobs == 0)
+    await until(lambda: not worker.queue.watch.held)  # type: ignore[union-attr]
+
+
+async def test_a_refused_prompt_is_told_with_the_hosts_words(worker: Worker) -> None:
+    worker.queue.refuse = Refused({"message": "Node missing", "details": "Foo"}, {"1": {"errors": []}})
+    master = worker.link()
+    await master.send(lease())
+    refused = await heard(master, m.LeaseRefused)
+    assert refused.reason == "Node missing Foo"
+    assert refused.node_errors == {"1": {"errors": []}}
+
+
+async def test_a_failed_prompt_is_told_with_exception_and_node(worker: Worker) -> None:
+    master = worker.link()
+    await start_item(worker, master)
+    worker.queue.end(PROMPT_ID, Outcome("error", "builtins.ValueError", "bad", ("line 1\n",), "7", "KSampler"))
+    failed = await heard(master, m.ItemFailed)
+    assert (failed.kind, failed.message, failed.exception_type) == ("exception", "bad", "builtins.ValueError")
+    assert (failed.node_id, failed.node_type, failed.traceback) == ("7", "KSampler", ["line 1\n"])
+    assert failed.retry
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "retry"),
+    [
+        (Outcome("success"), "no_result", False),
+        (Outcome("interrupted"), "interrupted", True),
+        (Outcome("error", "torch.OutOfMemoryError", "no memory"), "out_of_memory", True),
+        (Outcome("error", "SpoolFull", "no room"), "spool_full", True),
+    ],
+)
+async def test_other_ways_to_end_without_a_result(worker: Worker, outcome: Outcome, kind: str, retry: bool) -> None:
+    master = worker.link()
+    await start_item(worker, master)
+    worker.queue.end(PROMPT_ID, outcome)
+    failed = await heard(master, m.ItemFailed)
+    assert (failed.kind, failed.retry) == (kind, retry)
+
+
+async def test_stop_cancels_a_waiting_and_a_running_item(worker: Worker) -> None:
+    master = worker.link()
+    await master.send(lease())
+    await heard(master, m.LeaseAccepted)
+    await master.send(m.Stop(**ADDRESS))
+    await until(lambda: worker.queue.cancelled == [PROMPT_ID])
+    await master.send(lease(attempt=2, prompt_id="second"))
+    await heard(master, m.LeaseAccepted)
+    worker.queue.start("second")
+    await heard(master, m.ItemStarted)
+    await master.send(m.Stop(**{**ADDRESS, "attempt": 2}))
+    await until(lambda: worker.queue.live() == ([], []))
+    await until(lambda: not worker.queue.watch.held)  # type: ignore[union-attr]
+
+
+async def test_a_result_that_comes_after_stop_is_refused_and_not_kept(worker: Worker) -> None:
+    master = worker.link()
+    await start_item(worker, master)
+    item = worker.agent._by_prompt[PROMPT_ID]
+    worker.queue.running.remove(PROMPT_ID)  # the host is past the point where it looks for interrupts
+    await master.send(m.Stop(**ADDRESS))
+    await until(lambda: item.state == "ended")
+    worker.agent._by_prompt[PROMPT_ID] = item
+    with pytest.raises(JobCancelled):
+        worker.agent.deliver(PROMPT_ID, image())
+    assert worker.spool.usage().blobs == 0
+
+
+async def test_a_result_is_announced_again_after_the_link_was_lost(worker: Worker) -> None:
+    master = worker.link()
+    await start_item(worker, master)
+    await master.close("test")
+    await asyncio.wait_for(worker.serving[0], WAIT_S)
+    await asyncio.to_thread(worker.agent.deliver, PROMPT_ID, image())
+    again = worker.link()
+    finished = await heard(again, m.ItemFinished)
+    assert (finished.job_id, finished.index, finished.attempt) == ("job", 1, 1)
+
+
+async def test_progress_of_the_running_item_is_told(worker: Worker) -> None:
+    master = worker.link()
+    worker.progress = ProgressSnapshot("1", 5.0, 10.0, 0)
+    await start_item(worker, master)
+    told = await heard(master, m.ItemProgress)
+    assert told.fraction == pytest.approx(0.5)
+
+
+async def test_deliver_outside_an_item_is_an_error(worker: Worker) -> None:
+    with pytest.raises(RuntimeError):
+        worker.agent.deliver("unknown", image())
+
+
+async def test_blob_requests_need_a_token_of_a_live_link(worker: Worker) -> None:
+    master = worker.link()
+    await heard(master, m.Capabilities)
+    header = issue(master.session.key, master.session.id, "GET", "/blob", 0.0)
+    worker.agent.authorise(header, "GET", "/blob")
+    for wrong in (None, "", header[:-1] + ("0" if header[-1] != "0" else "1")):
+        with pytest.raises(NotAllowed):
+            worker.agent.authorise(wrong, "GET", "/blob")
+    with pytest.raises(NotAllowed):
+        worker.agent.authorise(header, "GET", "/other")
+    await master.close("test")
+    await asyncio.wait_for(worker.serving[0], WAIT_S)
+    with pytest.raises(NotAllowed):
+        worker.agent.authorise(header, "GET", "/blob")

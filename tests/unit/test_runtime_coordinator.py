@@ -1,0 +1,328 @@
+"""The master's coordinator: real state machine, registry and pool; fake host, fake links, results without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes.host import FakeQueue
+from fakes.link import FakeDialler, FakeLink
+
+from flotilla.graph.preflight import Capabilities
+from flotilla.runtime.coordinator import Coordinator, Wishes
+from flotilla.runtime.results import ResultFetcher
+from flotilla.transport.assemble import Assembly
+from flotilla.transport.manifest import BlobManifest
+from flotilla.transport.spool import Spool
+from flotilla.transport.values import Value
+from flotilla.utils.clock import SystemClock
+from flotilla.utils.errors import InvalidInput, JobCancelled, JobFailed, NobodyCanRun
+from flotilla.workers import messages as m
+from flotilla.workers.connection import WorkerHealth
+from flotilla.workers.entries import make_entry
+from flotilla.workers.pool import WorkerPool
+from flotilla.workers.registry import WorkerRegistry
+
+WAIT_S = 5.0
+CLASSES = frozenset({"KitImage", "DistributedSeed", "DistributedCollector"})
+
+
+def image(seed: int) -> dict[str, Value]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"images": Value("IMAGE", torch.rand(1, 2, 2, 3, generator=generator))}
+
+
+class SpoolFetcher(ResultFetcher):
+    """Takes results straight from the spool of this test; ``hold`` keeps them on their way."""
+
+    def __init__(self, spool: Spool) -> None:
+        super().__init__(clock=SystemClock(), same_host=True)
+        self._folders = dict.fromkeys(("w1", "w2"), list(spool.folders))
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    def forget_worker(self, worker_id: str) -> None:
+        pass
+
+    async def fetch(
+        self, worker_id: str, address: Any, link: Any, manifest: BlobManifest, assembly: Assembly, place: int
+    ) -> None:
+        await self.hold.wait()
+        await super().fetch(worker_id, address, link, manifest, assembly, place)
+
+
+class Master:
+    """A coordinator with two linked workers, whose ends are in `ends`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SystemClock()
+        self.queue = FakeQueue()
+        self.registry = WorkerRegistry(folder / "workers.json")
+        for number in (1, 2):
+            fields = {"id": f"w{number}", "name": f"Worker {number}", "address": f"http://127.0.0.1:{9000 + number}"}
+            self.registry.add(make_entry(fields))
+        self.dialler = FakeDialler(self.clock)
+        self.spool = Spool(None, folder / "spool", memory_cap_bytes=0, disk_cap_bytes=1 << 24, recycle_cap_bytes=0)
+        self.fetcher = SpoolFetcher(self.spool)
+        self.pool = WorkerPool(self.registry, self.dialler, self.on_message, self.on_state, clock=self.clock)
+        self.choices: dict[str, dict[str, tuple[str, ...]]] = {}
+        self.coordinator = Coordinator(
+            registry=self.registry,
+            pool=self.pool,
+            queue=self.queue,
+            fetcher=self.fetcher,
+            clock=self.clock,
+            call_soon=asyncio.get_running_loop().call_soon_threadsafe,
+            make_watch=self.queue.make_watch,
+            own_choices=self.own_choices,
+        )
+
+    def own_choices(self, classes: Iterable[str]) -> tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]:
+        return frozenset(classes) & CLASSES, self.choices
+
+    async def on_message(self, worker_id: str, message: m.Message) -> None:
+        await self.coordinator.on_message(worker_id, message)
+
+    def on_state(self, worker_id: str, health: WorkerHealth) -> None:
+        self.coordinator.on_state(worker_id, health)
+
+    def end(self, worker_id: str) -> FakeLink:
+        return self.dialler.workers[worker_id][-1]
+
+    async def linked(self) -> None:
+        self.pool.start()
+        await until(lambda: all(health.state == "online" for health in self.pool.health().values()))
+
+    def post(self, seed: int = 5, wishes: Wishes | None = None, **inputs: Any) -> str:
+        """Plans and accepts a prompt as the interception does; returns the job's id."""
+        data: dict[str, Any] = {"prompt": prompt(seed, **inputs)}
+        run = self.coordinator.plan(data, wishes or Wishes())
+        assert run is not None
+        self.queue.waiting.append(run.job_id)
+        self.coordinator.accept(run.job_id)
+        return run.job_id
+
+    def finish(self, lease: m.Lease, seed: int) -> m.ItemFinished:
+        stored = self.spool.write(image(seed))
+        address = {"job_id": lease.job_id, "index": lease.index, "attempt": lease.attempt}
+        return m.ItemFinished(**address, manifest=stored.manifest.to_wire(), seconds=0.5)
+
+    async def close(self) -> None:
+        await self.coordinator.close()
+        await self.pool.stop()
+        self.spool.close()
+
+
+def prompt(seed: int, **inputs: Any) -> dict[str, Any]:
+    return {
+        "1": {"class_type": "DistributedSeed", "inputs": {"seed": seed}},
+        "2": {"class_type": "KitImage", "inputs": {"seed": ["1", 0]}},
+        "3": {"class_type": "DistributedCollector", "inputs": {"images": ["2", 0], **inputs}},
+    }
+
+
+@pytest.fixture
+async def master(tmp_path: Path) -> AsyncIterator[Master]:
+    made = Master(tmp_path)
+    await made.linked()
+    yield made
+    await made.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def turn() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(turn(), WAIT_S)
+
+
+async def heard(end: FakeLink, kind: type[m.Message]) -> Any:
+    while True:
+        message = await asyncio.wait_for(end.receive(), WAIT_S)
+        if isinstance(message, kind):
+            return message
+
+
+async def test_each_participant_gets_its_item_and_results_come_in_order(master: Master) -> None:
+    job_id = master.post(seed=5)
+    stage = master.coordinator.stage_of(job_id, "3")
+    assert stage is not None
+    assert stage.own_place() == 0
+    leases = {worker: await heard(master.end(worker), m.Lease) for worker in ("w1", "w2")}
+    assert [leases[worker].prompt["1"]["inputs"]["seed"] for worker in ("w1", "w2")] == [6, 7]
+    assert leases["w1"].prompt["3"]["class_type"] == "FlotillaDeliver"
+    for worker in ("w2", "w1"):  # the later item first
+        lease = leases[worker]
+        await master.end(worker).send(master.finish(lease, lease.prompt["1"]["inputs"]["seed"]))
+        await heard(master.end(worker), m.Release)
+    assert not stage.finished
+    master.queue.start(job_id)
+    await asyncio.to_thread(stage.deliver_own, image(5))
+    await until(lambda: stage.finished)
+    joined = stage.results()["images"]
+    assert torch.equal(joined, torch.cat([image(seed)["images"].data for seed in (5, 6, 7)]))
+    master.queue.end(job_id)
+    await until(lambda: master.coordinator.view(job_id).gathered)
+    assert master.coordinator.view(job_id).state == "done"
+    assert master.coordinator.stage_of(job_id, "3") is None
+
+
+async def test_a_prompt_without_distributed_nodes_is_none_of_ours(master: Master) -> None:
+    assert master.coordinator.plan({"prompt": {"1": {"class_type": "KitImage", "inputs": {}}}}, Wishes()) is None
+    assert master.coordinator.plan({"prompt": "rubbish"}, Wishes()) is None
+    assert master.coordinator.plan({}, Wishes()) is None
+    assert master.coordinator.runs() == []
+
+
+async def test_a_prompt_that_the_host_refuses_leaves_nothing(master: Master) -> None:
+    run = master.coordinator.plan({"prompt": prompt(1)}, Wishes())
+    assert run is not None
+    master.coordinator.drop(run.job_id, "refused")
+    assert master.coordinator.runs() == []
+    # What is posted afterwards is the first that a worker hears of.
+    job_id = master.post()
+    assert (await heard(master.end("w1"), m.Lease)).job_id == job_id
+
+
+async def test_cancel_stops_every_lease(master: Master) -> None:
+    job_id = master.post()
+    stage = master.coordinator.stage_of(job_id, "3")
+    assert stage is not None
+    for worker in ("w1", "w2"):
+        await heard(master.end(worker), m.Lease)
+    master.coordinator.cancel_by_user(job_id)
+    for worker in ("w1", "w2"):
+        stop = await heard(master.end(worker), m.Stop)
+        assert stop.job_id == job_id
+    assert master.queue.cancelled == [job_id]
+    with pytest.raises(JobCancelled):
+        stage.results()
+
+
+async def test_a_prompt_deleted_from_the_hosts_queue_ends_its_job(master: Master) -> None:
+    job_id = master.post()
+    await heard(master.end("w1"), m.Lease)
+    master.queue.waiting.remove(job_id)
+    stop = await heard(master.end("w1"), m.Stop)
+    assert stop.job_id == job_id
+    assert master.coordinator.view(job_id).state == "cancelled"
+
+
+async def test_a_lost_workers_item_runs_on_the_other(master: Master) -> None:
+    master.post()
+    await heard(master.end("w1"), m.Lease)
+    await heard(master.end("w2"), m.Lease)
+    await master.end("w1").close("gone")
+    again = await heard(master.end("w2"), m.Lease)
+    assert (again.index, again.attempt) == (1, 2)
+    assert again.prompt["1"]["inputs"]["seed"] == 6
+
+
+async def test_a_failing_item_fails_the_node_with_worker_and_traceback(master: Master) -> None:
+    master.registry.patch_settings({"max_attempts": 2})
+    job_id = master.post()
+    stage = master.coordinator.stage_of(job_id, "3")
+    assert stage is not None
+    failed = {"kind": "exception", "message": "boom", "exception_type": "ValueError", "traceback": ["in line 1\n"]}
+    failed |= {"node_id": "2", "node_type": "KitImage", "retry": True}
+    first = await heard(master.end("w1"), m.Lease)
+    await heard(master.end("w2"), m.Lease)
+    await master.end("w1").send(m.ItemFailed(job_id=job_id, index=first.index, attempt=1, **failed))
+    second = await heard(master.end("w2"), m.Lease)
+    await master.end("w2").send(m.ItemFailed(job_id=job_id, index=second.index, attempt=second.attempt, **failed))
+    await until(lambda: stage.finished)
+    with pytest.raises(JobFailed) as caught:
+        stage.results()
+    for part in ("Worker 2", "ValueError: boom", "in line 1", "KitImage"):
+        assert part in caught.value.message
+
+
+async def test_a_refusing_worker_is_left_out_with_its_reason(master: Master) -> None:
+    job_id = master.post()
+    lease = await heard(master.end("w1"), m.Lease)
+    await heard(master.end("w2"), m.Lease)
+    address = {"job_id": job_id, "index": lease.index, "attempt": lease.attempt}
+    errors = {"2": {"class_type": "KitImage", "errors": [{"message": "Value not in list", "details": "x.ckpt"}]}}
+    await master.end("w1").send(m.LeaseRefused(**address, reason="Prompt outputs failed validation", node_errors=errors))
+    moved = await heard(master.end("w2"), m.Lease)
+    assert moved.index == lease.index
+    assert "Value not in list x.ckpt" in master.coordinator.view(job_id).left_out["w1"]
+
+
+async def test_a_worker_known_to_lack_a_node_is_left_out_from_the_start(master: Master) -> None:
+    await master.end("w1").send(m.Capabilities(data=Capabilities(frozenset({"Other"})).to_wire()))
+    await until(lambda: master.coordinator.participants.capabilities("w1") is not None)
+    job_id = master.post()
+    assert master.coordinator.run(job_id).plan.left_out == {"w1": 'lacks node class "KitImage"'}
+    lease = await heard(master.end("w2"), m.Lease)
+    assert lease.prompt["1"]["inputs"]["seed"] == 6
+    await heard(master.end("w1"), m.AskCapabilities)
+
+
+async def test_nobody_can_run_it(master: Master) -> None:
+    for worker in ("w1", "w2"):
+        await master.end(worker).send(m.Capabilities(data=Capabilities(frozenset({"Other"})).to_wire()))
+    await until(lambda: all(master.coordinator.participants.capabilities(worker) for worker in ("w1", "w2")))
+    missing = prompt(1)
+    missing["2"]["class_type"] = "NobodyHasThis"
+    with pytest.raises(NobodyCanRun) as caught:
+        master.coordinator.plan({"prompt": missing}, Wishes())
+    assert set(caught.value.details["left_out"]) == {"w1", "w2", "master"}
+
+
+async def test_only_the_wished_workers_take_part(master: Master) -> None:
+    job_id = master.post(wishes=Wishes(worker_ids=("w2",)))
+    assert master.coordinator.run(job_id).plan.participants == ("master", "w2")
+    with pytest.raises(InvalidInput, match="nobody"):
+        master.post(wishes=Wishes(worker_ids=("nobody",)))
+
+
+async def test_a_burst_of_routes_spreads(master: Master) -> None:
+    job_ids = [master.post(seed=seed, load_balance=True) for seed in range(20)]
+    runs = [master.coordinator.run(job_id).plan.items[0].planned_for for job_id in job_ids]
+    assert {who: runs.count(who) for who in set(runs)} in (
+        {"master": 7, "w1": 7, "w2": 6},
+        {"master": 6, "w1": 7, "w2": 7},
+        {"master": 7, "w1": 6, "w2": 7},
+    )
+
+
+async def test_a_manifest_that_makes_no_sense_is_a_failure_of_the_item(master: Master) -> None:
+    job_id = master.post()
+    lease = await heard(master.end("w1"), m.Lease)
+    await heard(master.end("w2"), m.Lease)
+    address = {"job_id": job_id, "index": lease.index, "attempt": lease.attempt}
+    await master.end("w1").send(m.ItemFinished(**address, manifest={"hash": "no"}, seconds=1.0))
+    again = await heard(master.end("w2"), m.Lease)
+    assert again.index == lease.index
+    error = master.coordinator.view(job_id).items[lease.index].attempts[0].error
+    assert error is not None
+    assert error.kind == "transfer"
+
+
+async def test_work_ahead_of_the_running_prompt_is_bounded(master: Master) -> None:
+    master.registry.patch_settings({"queue_ahead": 1})
+    job_ids = [master.post(seed=seed) for seed in range(4)]
+    await asyncio.sleep(0)
+    states = [master.coordinator.view(job_id).state for job_id in job_ids]
+    assert states == ["running", "running", "planned", "planned"]
+    master.queue.start(job_ids[3])  # the user has moved it to the front
+    await until(lambda: master.coordinator.view(job_ids[3]).state == "running")
+
+
+async def test_a_cancel_while_a_result_is_on_its_way_leaves_no_task(master: Master) -> None:
+    master.fetcher.hold.clear()
+    job_id = master.post()
+    lease = await heard(master.end("w1"), m.Lease)
+    await master.end("w1").send(master.finish(lease, 6))
+    run = master.coordinator.run(job_id)
+    await until(lambda: bool(run.fetching))
+    master.coordinator.cancel(job_id, "test")
+    await until(lambda: not run.fetching)
+    released = await heard(master.end("w1"), m.Release)
+    assert released.index == lease.index
