@@ -25,11 +25,11 @@ from .utils.clock import SystemClock
 from .utils.ids import new_id
 from .utils.log import get_logger
 from .utils.version import VERSION
-from .workers.messages import Message
-from .workers.pool import NetworkDialler, WorkerPool
 from .workers.connection import WorkerHealth
 from .workers.handshake import Identity
 from .workers.key import load_or_create
+from .workers.messages import Message
+from .workers.pool import NetworkDialler, WorkerPool
 from .workers.registry import WorkerRegistry
 
 log = get_logger("plugin")
@@ -55,9 +55,7 @@ class Flotilla:
             self._on_state,
             clock=clock,
         )
-        self.fetcher = ResultFetcher(
-            clock=clock, same_host=os.environ.get("FLOTILLA_SAME_HOST", "1") != "0"
-        )
+        self.fetcher = ResultFetcher(clock=clock, same_host=os.environ.get("FLOTILLA_SAME_HOST", "1") != "0")
         self.coordinator = Coordinator(
             registry=self.registry,
             pool=self.pool,
@@ -116,9 +114,11 @@ class FlotillaExtension(ComfyExtension):
     """The pack as ComfyUI sees it."""
 
     async def on_load(self) -> None:
+        """Called once, while the host imports packs."""
         Flotilla(HostServer()).register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The nodes of this pack."""
         return nodes.ALL_NODES
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
-from ..runtime.coordinator import Coordinator, Wishes
+from ..runtime.coordinator import Coordinator
 from ..runtime.jobrun import JobRun
+from ..runtime.planner import Wishes
 from ..utils.errors import FlotillaError, InvalidPrompt
 from ..utils.log import get_logger
 from .http import Handler

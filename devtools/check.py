@@ -18,6 +18,7 @@ from .env import say
 from .files import link_folder, process_lock, remove_tree
 from .paths import DEV, ROOT
 
+TESTS = ROOT / "tests"
 MIRROR = DEV / "check" / "mirror"
 PACK = "flotilla"
 BESIDE_THE_PACK = ("benchmarks", "devtools", "docs", "example_workflows", "tests", "web")
@@ -163,19 +164,12 @@ def _names_a_path(argument: str) -> bool:
 def run_tests(arguments: Sequence[str], fast: bool = False) -> int:
     """Runs pytest on `tests/`, or on the paths among its arguments; returns its exit status."""
     rest = [argument for argument in arguments if argument != "--"]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        str(ROOT / "tests" / "pytest.ini"),
-        "--rootdir",
-        str(ROOT / "tests"),
-    ]
+    command = [sys.executable, "-m", "pytest", "-c", str(TESTS / "pytest.ini"), "--rootdir", str(TESTS)]
+    command += ["-o", f"cache_dir={DEV / 'pytest_cache'}"]
     if fast:
         command += ["-m", " and ".join(f"not {marker}" for marker in SLOW_MARKERS)]
     if not any(_names_a_path(argument) for argument in rest):
-        command.append(str(ROOT / "tests"))
+        command.append(str(TESTS))
     sys.stdout.flush()
     process = subprocess.Popen([*command, *rest])
     while True:

@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-import nodes
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
+
+import nodes
 
 from ..utils.log import get_logger
 

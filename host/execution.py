@@ -77,6 +77,7 @@ class CachePromptWatch:
 
     @property
     def available(self) -> bool:
+        """Whether this host has the hook."""
         return self._provider is not None
 
     def hold(self) -> None:

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import execution
-import nodes
 from server import PromptServer
+
+import nodes
 
 from .records import Outcome, Queued, Refused
 
@@ -74,7 +75,9 @@ class ComfyQueue:
             return None
         for name, data in status.get("messages", ()):
             if name == "execution_interrupted":
-                return Outcome("interrupted", node_id=str(data.get("node_id", "")), node_type=str(data.get("node_type", "")))
+                return Outcome(
+                    "interrupted", node_id=str(data.get("node_id", "")), node_type=str(data.get("node_type", ""))
+                )
             if name == "execution_error":
                 return Outcome(
                     "error",

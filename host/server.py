@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 import folder_paths
+from aiohttp import web
 from server import PromptServer
 
 PromptHandler = Callable[[dict[str, Any]], dict[str, Any]]
-Middleware = Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]]
+Middleware = Callable[
+    [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
+]
 
 SYSTEM_USER = "flotilla"
 
@@ -40,6 +41,7 @@ class HostServer:
         return routes
 
     def add_middleware(self, middleware: Any) -> None:
+        """Adds an aiohttp middleware behind the host's own."""
         self._instance.app.middlewares.append(middleware)
 
     def add_prompt_handler_last(self, handler: PromptHandler) -> None:

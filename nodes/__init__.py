@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..host.node_api import io
-
 from .collector import DistributedCollector
 from .dividers import AudioBatchDivider, ImageBatchDivider
 from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick

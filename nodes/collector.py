@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ..host.node_api import ExecutionBlocker, io
 
 from ..host.execution import NodeProgress, executing_node_id, executing_prompt_id, wait_interruptibly
+from ..host.node_api import ExecutionBlocker, io
 from ..runtime import context
 from ..runtime.stage import StageRun
 from ..transport.values import Value

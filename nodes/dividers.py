@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ..host.node_api import io
 
+from ..host.node_api import io
 from .collector import empty_audio
 
 MAX_PARTS = 10
@@ -25,6 +25,8 @@ def _divide_by() -> io.Int.Input:
 
 
 class ImageBatchDivider(io.ComfyNode):
+    """Images [B, H, W, C] → up to ten batches, in order."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -44,6 +46,8 @@ class ImageBatchDivider(io.ComfyNode):
 
 
 class AudioBatchDivider(io.ComfyNode):
+    """Audio [B, C, S] → up to ten stretches of its samples, in order."""
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..host.node_api import io
-
 from ..graph.values import line_for, seed_for
 from ..host.execution import executing_prompt_id
+from ..host.node_api import io
 from ..runtime import context
 from ..utils.errors import InvalidInput
 from .collector import typed_values

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import torch
-from ..host.node_api import io
 
+from ..host.node_api import io
 
 
 class DistributedModelName(io.ComfyNode):

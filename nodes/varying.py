@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..host.node_api import io
-
 from ..graph.plan import JobPlan
 from ..graph.values import ValueMap, line_for
 from ..host.execution import executing_node_id, executing_prompt_id
+from ..host.node_api import io
 from ..runtime import context
 
 MAX_SEED = 2**64 - 1

@@ -15,8 +15,9 @@ from ..transport.manifest import BlobManifest
 from ..transport.samehost import write_nonce
 from ..transport.spool import Spool
 from ..transport.values import Value
+from ..utils.background import Background
 from ..utils.clock import Clock
-from ..utils.errors import FlotillaError, JobCancelled, LinkLost, SpoolFull
+from ..utils.errors import JobCancelled, LinkLost, SpoolFull
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.link import Link
@@ -65,7 +66,7 @@ class Agent:
         self._progress_of = progress_of
         self._sessions: dict[str, MasterSession] = {}
         self._by_prompt: dict[str, WorkItem] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background("agent")
         self.watch = make_watch(
             lambda prompt_id: call_soon(self._prompt_started, prompt_id),
             lambda prompt_id: call_soon(self._prompt_ended, prompt_id),
@@ -90,7 +91,7 @@ class Agent:
         finally:
             reporter.cancel()
             if session.detach(link, self._clock.now_s()):
-                self._spawn(self._expire(session))
+                self._background.spawn(self._expire(session))
 
     def authorise(self, header: str | None, method: str, path: str) -> None:
         """Checks the token of a blob request against the links of masters. Raises NotAllowed."""
@@ -124,21 +125,19 @@ class Agent:
         """Stops every item and every task."""
         for item in list(self._by_prompt.values()):
             self._queue.cancel(item.prompt_id)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     # What a master says
 
     def _handle(self, session: MasterSession, message: m.Message) -> None:
         if isinstance(message, m.Lease):
-            self._spawn(self._take(session, message))
+            self._background.spawn(self._take(session, message))
         elif isinstance(message, m.Stop):
             self._stop(session, (message.job_id, message.index, message.attempt))
         elif isinstance(message, m.Release):
             self._release(session, (message.job_id, message.index, message.attempt))
         elif isinstance(message, m.AskCapabilities):
-            self._spawn(self._send_capabilities(session))
+            self._background.spawn(self._send_capabilities(session))
         else:
             log.debug("an unexpected message", kind=message.type)
 
@@ -165,7 +164,7 @@ class Agent:
             return
         await session.send(m.LeaseAccepted(**item.address))
         if not self.watch.available:
-            self._spawn(self._follow(item))
+            self._background.spawn(self._follow(item))
 
     def _stop(self, session: MasterSession, key: tuple[str, int, int]) -> None:
         item = session.items.get(key)
@@ -187,13 +186,13 @@ class Agent:
         item = self._by_prompt.get(prompt_id)
         if item is not None and item.started_s is None:
             item.started_s = self._clock.now_s()
-            self._spawn(item.session.send(m.ItemStarted(**item.address)))
-            self._spawn(self._report_progress(item))
+            self._background.spawn(item.session.send(m.ItemStarted(**item.address)))
+            self._background.spawn(self._report_progress(item))
 
     def _prompt_ended(self, prompt_id: str) -> None:
         item = self._by_prompt.get(prompt_id)
         if item is not None:
-            self._spawn(self._conclude(item))
+            self._background.spawn(self._conclude(item))
 
     async def _follow(self, item: WorkItem) -> None:
         """Stands in for the host's prompt hook where it has none."""
@@ -213,7 +212,7 @@ class Agent:
             return
         seconds = self._clock.now_s() - (item.started_s or self._clock.now_s())
         item.report = m.ItemFinished(**item.address, manifest=manifest.to_wire(), seconds=seconds)
-        self._spawn(item.session.send(item.report))
+        self._background.spawn(item.session.send(item.report))
 
     async def _conclude(self, item: WorkItem) -> None:
         """The item's prompt is over: if it delivered nothing, tells why."""
@@ -295,16 +294,6 @@ class Agent:
     def _let_go_if_idle(self) -> None:
         if not self._by_prompt:
             self.watch.let_go()
-
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, FlotillaError):
-            log.error("work for a master failed", exc_info=error)
 
 
 def _failure(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
 from ..graph.plan import JobPlan
 from ..transport.values import Value
 from .stage import StageRun

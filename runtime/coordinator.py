@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..graph.plan import JobPlan, PlanOptions, build_item_prompt, holds_stage, plan_job
+from ..graph.plan import JobPlan, build_item_prompt
 from ..graph.preflight import fit
 from ..host.records import HostQueue, MakeWatch
 from ..jobs import events as ev
@@ -21,9 +20,9 @@ from ..jobs.model import Failure, ItemState, JobState
 from ..jobs.selection import choose_route
 from ..jobs.view import JobView
 from ..transport.manifest import BlobManifest
+from ..utils.background import Background
 from ..utils.clock import Clock
 from ..utils.errors import Conflict, FlotillaError, InvalidInput, NotFound
-from ..utils.ids import is_prompt_id, new_id
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.connection import WorkerHealth
@@ -31,8 +30,10 @@ from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
 from .jobrun import MASTER_ID, JobRun
 from .participants import ParticipantBook
+from .planner import Planner, Wishes
 from .results import ResultFetcher
 from .stage import StageRun
+from .transfers import Transfers
 from .wording import describe_refusal, ending_error, failure_of
 
 log = get_logger("coordinator")
@@ -41,14 +42,6 @@ RECONCILE_EVERY_S = 0.25
 REMEMBERED_JOBS = 200
 MASTER_SLOTS = 10_000
 """The master's own items run inside its own prompts, one after the other as its queue has them: no limit here."""
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a request may say beside its prompt: which workers, and whether the master takes part. None: as configured."""
-
-    worker_ids: tuple[str, ...] | None = None
-    delegate_master: bool | None = None
 
 
 class Coordinator:
@@ -74,10 +67,12 @@ class Coordinator:
         self._call_soon = call_soon
         self.participants = ParticipantBook(registry, pool, own_choices)
         self._machine = Machine()
+        self._planner = Planner(registry, self.participants, clock, self._load, choose_route)
         self._jobs: OrderedDict[str, JobRun] = OrderedDict()
         self._waiting: deque[str] = deque()
         self._active: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background("coordinator")
+        self._transfers = Transfers(fetcher, registry, pool, self._feed)
         self._reconciler: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.watch = make_watch(
@@ -93,32 +88,12 @@ class Coordinator:
 
         Raises InvalidPrompt and NobodyCanRun. Pure but for the job it registers; no network, no disk.
         """
-        prompt = json_data.get("prompt")
-        if not isinstance(prompt, dict) or not holds_stage(prompt):
+        run = self._planner.make(json_data, wishes)
+        if run is None:
             return None
-        settings = self._registry.settings()
-        delegate = settings.master_delegate_only if wishes.delegate_master is None else wishes.delegate_master
-        classes = {str(node.get("class_type")) for node in prompt.values() if isinstance(node, dict)}
-        participants = self.participants.for_plan(classes, wishes.worker_ids)
-        options = PlanOptions(master_takes_part=not delegate)
-        plan = plan_job(prompt, participants, options, choose=self._choose)
-        if plan is None:
-            return None
-        job_id = json_data.get("prompt_id")
-        if job_id is None:
-            job_id = json_data["prompt_id"] = new_id()
-        if not is_prompt_id(job_id):
-            return None  # the host refuses it in its own words
+        job_id, plan = run.job_id, run.plan
         if job_id in self._jobs:
             raise Conflict("A job with this prompt id exists already.", cure="Leave prompt_id out, or send a new UUID.")
-        extra_data = json_data.get("extra_data")
-        run = JobRun(
-            job_id,
-            plan,
-            client_id=str(json_data.get("client_id") or ""),
-            extra_data=extra_data if isinstance(extra_data, dict) else {},
-            created_s=self._clock.wall_s(),
-        )
         for stage in plan.stages:
             run.stages[stage.node_id] = StageRun(
                 stage,
@@ -130,10 +105,16 @@ class Coordinator:
         self.watch.hold()
         for participant_id in plan.left_out:
             if self._pool.link(participant_id) is not None:  # so that what was installed since counts next time
-                self._spawn(self._pool.send(participant_id, m.AskCapabilities()))
+                self._background.spawn(self._pool.send(participant_id, m.AskCapabilities()))
         specs = tuple(ev.ItemSpec(item.index, item.planned_for, pinned=item.by_master_prompt) for item in plan.items)
         self._feed(
-            ev.JobPlanned(job_id, specs, tuple(plan.participants), dict(plan.left_out), max_attempts=settings.max_attempts)
+            ev.JobPlanned(
+                job_id,
+                specs,
+                tuple(plan.participants),
+                dict(plan.left_out),
+                max_attempts=self._registry.settings().max_attempts,
+            )
         )
         return run
 
@@ -149,7 +130,7 @@ class Coordinator:
         self._waiting.append(job_id)
         self._activate_waiting()
         if self._reconciler is None:
-            self._reconciler = asyncio.ensure_future(self._reconcile_while_busy())
+            self._reconciler = self._background.spawn(self._reconcile_while_busy())
 
     def drop(self, job_id: str, reason: str) -> None:
         """The host refused the job's prompt: there never was a job."""
@@ -171,10 +152,12 @@ class Coordinator:
     # What nodes ask
 
     def stage_of(self, prompt_id: str, node_id: str) -> StageRun | None:
+        """The stage of this node, if the prompt is a job that still runs."""
         run = self._jobs.get(prompt_id)
         return run.stages.get(node_id) if run is not None else None
 
     def plan_of(self, prompt_id: str) -> JobPlan | None:
+        """The plan of this prompt, if it is a job that still runs."""
         run = self._jobs.get(prompt_id)
         return run.plan if run is not None and run.stages else None
 
@@ -203,7 +186,9 @@ class Coordinator:
     def on_state(self, worker_id: str, health: WorkerHealth) -> None:
         """A worker's link has come or gone."""
         if health.state == "online":
-            self._feed(ev.ParticipantOnline(worker_id, slots=self._registry.settings().worker_slots, takes_unpinned=True))
+            self._feed(
+                ev.ParticipantOnline(worker_id, slots=self._registry.settings().worker_slots, takes_unpinned=True)
+            )
         else:
             self._fetcher.forget_worker(worker_id)
             self.participants.forget(worker_id)
@@ -216,12 +201,14 @@ class Coordinator:
         elif isinstance(message, m.Status):
             self.participants.note_status(worker_id, message)
         elif isinstance(message, m.SpoolOffer):
-            self._spawn(self._fetcher.note_spool(worker_id, message))
+            self._background.spawn(self._fetcher.note_spool(worker_id, message))
         elif isinstance(message, m.ItemStarted):
             self._feed(ev.ItemStarted(message.job_id, message.index, message.attempt, worker_id))
         elif isinstance(message, m.ItemProgress):
             self._feed(
-                ev.ItemProgressed(message.job_id, message.index, message.attempt, worker_id, message.fraction, message.label)
+                ev.ItemProgressed(
+                    message.job_id, message.index, message.attempt, worker_id, message.fraction, message.label
+                )
             )
         elif isinstance(message, m.ItemFinished):
             self._item_finished(worker_id, message)
@@ -249,12 +236,13 @@ class Coordinator:
     def _lease_refused(self, worker_id: str, message: m.LeaseRefused) -> None:
         reason = describe_refusal(message)
         log.warning("a worker cannot run an item", job=message.job_id, worker=worker_id, reason=reason)
-        self._spawn(self._pool.send(worker_id, m.AskCapabilities()))
+        self._background.spawn(self._pool.send(worker_id, m.AskCapabilities()))
         self._feed(ev.LeaseRefused(message.job_id, message.index, message.attempt, worker_id, reason))
 
     # What the host does with the master's own prompts
 
     def prompt_started(self, prompt_id: str) -> None:
+        """The host begins to execute a prompt: if it is a job, its items start now at the latest."""
         run = self._jobs.get(prompt_id)
         if run is None or run.ended_s is not None:
             return
@@ -268,6 +256,7 @@ class Coordinator:
                 self._feed(ev.ItemStarted(prompt_id, item.index, 1, MASTER_ID))
 
     def prompt_ended(self, prompt_id: str) -> None:
+        """The host is done with a prompt: if it is a job that is still open, nobody needs it any more."""
         run = self._jobs.get(prompt_id)
         if run is not None:
             self._feed(ev.PromptEnded(prompt_id))
@@ -301,11 +290,16 @@ class Coordinator:
         elif isinstance(instruction, ins.StopLease):
             if instruction.participant_id != MASTER_ID:
                 stop = m.Stop(job_id=instruction.job_id, index=instruction.index, attempt=instruction.attempt)
-                self._spawn(self._pool.send(instruction.participant_id, stop))
+                self._background.spawn(self._pool.send(instruction.participant_id, stop))
         elif isinstance(instruction, ins.FetchResult):
-            self._fetch(instruction)
+            if instruction.participant_id == MASTER_ID:  # it lies in the assembly already
+                own = ev.ResultFetched(instruction.job_id, instruction.index, instruction.attempt, MASTER_ID)
+                self._call_soon(self._feed, own)
+            else:
+                self._transfers.start(self._jobs[instruction.job_id], instruction)
         elif isinstance(instruction, ins.ReleaseResult):
-            self._release(instruction)
+            if instruction.participant_id != MASTER_ID:
+                self._transfers.release(self._jobs.get(instruction.job_id), instruction)
         elif isinstance(instruction, ins.ItemChanged):
             self._show_item(instruction.job_id, instruction.index)
         elif isinstance(instruction, ins.FinishJob):
@@ -337,45 +331,7 @@ class Coordinator:
             node_id=item.node_id,
             title=f"item {item.k + 1} of {item.count}",
         )
-        self._spawn(self._pool.send(lease.participant_id, message))
-
-    def _fetch(self, order: ins.FetchResult) -> None:
-        done = ev.ResultFetched(order.job_id, order.index, order.attempt, order.participant_id)
-        if order.participant_id == MASTER_ID:
-            self._call_soon(self._feed, done)
-            return
-        key = (order.index, order.attempt)
-        run = self._jobs[order.job_id]
-        task = run.fetching[key] = self._spawn(self._fetch_now(order, done))
-        task.add_done_callback(lambda _task: run.fetching.pop(key, None))
-
-    def _release(self, order: ins.ReleaseResult) -> None:
-        if order.participant_id == MASTER_ID:
-            return
-        run = self._jobs.get(order.job_id)
-        task = run.fetching.get((order.index, order.attempt)) if run is not None else None
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
-        release = m.Release(job_id=order.job_id, index=order.index, attempt=order.attempt)
-        self._spawn(self._pool.send(order.participant_id, release))
-
-    async def _fetch_now(self, order: ins.FetchResult, done: ev.ResultFetched) -> None:
-        run = self._jobs[order.job_id]
-        item = run.item(order.index)
-        stage = run.stages.get(item.node_id)
-        if stage is None or not isinstance(order.result, BlobManifest):
-            return
-        worker_id = order.participant_id
-        try:
-            address = self._registry.get(worker_id).where
-            await self._fetcher.fetch(
-                worker_id, address, lambda: self._pool.link(worker_id), order.result, stage.assembly, item.k
-            )
-        except FlotillaError as error:
-            failure = Failure(kind="transfer", message=str(error), participant_id=order.participant_id)
-            self._feed(ev.FetchFailed(order.job_id, order.index, order.attempt, order.participant_id, failure))
-            return
-        self._feed(done)
+        self._background.spawn(self._pool.send(lease.participant_id, message))
 
     def _own_item_done(self, run: JobRun, index: int) -> None:
         run.seconds.setdefault(index, self._clock.now_s() - (run.started_s or self._clock.now_s()))
@@ -410,11 +366,8 @@ class Coordinator:
 
     # House-keeping
 
-    def _choose(self, participant_ids: Any) -> str:
-        def load(participant_id: str) -> float:
-            return self._machine.load(participant_id) + self.participants.queue_length(participant_id)
-
-        return choose_route(participant_ids, load)
+    def _load(self, participant_id: str) -> float:
+        return self._machine.load(participant_id) + self.participants.queue_length(participant_id)
 
     def _activate_waiting(self) -> None:
         ahead = self._registry.settings().queue_ahead
@@ -440,21 +393,9 @@ class Coordinator:
             delay_s = max(0.0, deadline_s - self._clock.now_s())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._feed, ev.TimePassed())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, FlotillaError):
-            log.error("work for a job failed", exc_info=error)
-
     async def close(self) -> None:
         """Ends every job and every task."""
         for run in self.runs():
             self.cancel(run.job_id, "the server stops")
-        for task in [*self._tasks, *([self._reconciler] if self._reconciler else [])]:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transfers.close()
+        await self._background.close()

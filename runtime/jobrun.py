@@ -36,6 +36,7 @@ class JobRun:
     fetching: dict[tuple[int, int], asyncio.Task[None]] = field(default_factory=dict)
 
     def item(self, index: int) -> ItemPlan:
+        """The plan of one item."""
         return self.plan.items[index]
 
     def prompt_id(self, index: int, attempt: int) -> str:

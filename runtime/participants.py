@@ -82,12 +82,14 @@ class ParticipantBook:
         return self._status.get(worker_id)
 
     def note_capabilities(self, worker_id: str, message: m.Capabilities) -> None:
+        """A worker told what it can run."""
         try:
             self._capabilities[worker_id] = Capabilities.from_wire(message.data)
         except InvalidInput as error:
             log.warning("a worker sent capabilities that cannot be read", worker=worker_id, error=error)
 
     def note_status(self, worker_id: str, status: m.Status) -> None:
+        """A worker told how long its queue is."""
         self._status[worker_id] = status
 
     def forget(self, worker_id: str) -> None:

@@ -33,10 +33,12 @@ class WorkItem:
 
     @property
     def key(self) -> tuple[str, int, int]:
+        """Job, item and attempt."""
         return self.job_id, self.index, self.attempt
 
     @property
     def address(self) -> dict[str, Any]:
+        """The same as the fields of a message."""
         return {"job_id": self.job_id, "index": self.index, "attempt": self.attempt}
 
 

@@ -18,10 +18,7 @@ from ..utils.errors import FlotillaError, InvalidInput
 
 
 class StageRun:
-    """Gathers the items of one stage.
-
-    ``precision_of`` tells how exactly the results of a participant travel; ``delivered`` is called with an item's index in the job once the
-    master has computed it itself, ``abandoned`` when its node stops waiting."""
+    """Gathers the items of one stage."""
 
     def __init__(
         self,
@@ -31,6 +28,8 @@ class StageRun:
         delivered: Callable[[int], None],
         abandoned: Callable[[], None],
     ) -> None:
+        """``precision_of`` tells how exactly a participant's results travel. ``delivered`` is called with an item's index
+        in the job when the master has computed it itself, ``abandoned`` when the node stops waiting."""
         self.plan = plan
         # The host's cache must not answer with what arrived rounded when it is to arrive exactly now.
         self.fingerprint = " ".join([plan.fingerprint, *(precision_of(item.planned_for) for item in plan.items)])

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from ..utils.errors import InvalidBlob, NotFound
+from .chunks import CHUNK_BYTES
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .manifest import BlobManifest
 from .receive import Reception, Sink
@@ -33,7 +34,7 @@ def read_local(path: Path, manifest: BlobManifest, sink: Sink, limits: Transport
         size_bytes = os.fstat(fd).st_size
         if size_bytes != manifest.size_bytes:
             raise InvalidBlob(f"The blob's file has {size_bytes} bytes, not {manifest.size_bytes}.")
-        while window := reception.window():
+        while window := reception.window(CHUNK_BYTES):
             count = file.readinto(window)
             if not count:
                 break

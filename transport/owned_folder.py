@@ -6,6 +6,7 @@ Whoever can lock somebody else's lock has found a dead owner and may clean up.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -30,7 +31,6 @@ class OwnedFolder:
     """A fresh private folder under ``root``. Raises OSError where none can be made, Conflict where none can be kept."""
 
     def __init__(self, root: Path) -> None:
-        make_private_folder(root)
         self._root = root
         self._name, self._lock = _claim(root)
         self.path = root / self._name
@@ -45,10 +45,12 @@ class OwnedFolder:
         return removed
 
     def close(self) -> None:
-        """Removes the folder and gives the lock back. A second call does nothing."""
+        """Removes the folder, gives the lock back, and removes the root if nobody else is in it. Twice is fine."""
         if self._lock.is_locked:
             shutil.rmtree(self.path, ignore_errors=True)
             _give_back(self._lock)
+            with contextlib.suppress(OSError):
+                self._root.rmdir()
 
 
 def make_private_folder(path: Path) -> None:
@@ -65,14 +67,16 @@ def make_private_folder(path: Path) -> None:
 
 def _claim(root: Path) -> tuple[str, FileLock]:
     for _ in range(_CLAIM_TRIES):
+        make_private_folder(root)
         name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         lock = _new_lock(root / f"{name}{_LOCK_SUFFIX}")
         try:
             lock.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, FileNotFoundError):  # the last one to leave has just removed the root
             continue
         # Between our making the file and locking it, somebody cleaning up may have taken it for a dead one.
         if Path(lock.lock_file).exists():
+            make_private_folder(root)  # the lock makes a missing root again, but not a private one
             return name, lock
         lock.release()
     raise Conflict(f"No folder under {root} could be locked.", cure="Look for a process that removes its files.")

@@ -52,11 +52,11 @@ class Reception:
         self._part = 0
         self._part_position = 0
 
-    def window(self) -> memoryview:
-        """Where the next bytes go: at most `WINDOW_BYTES` of them."""
+    def window(self, max_bytes: int = WINDOW_BYTES) -> memoryview:
+        """Where the next bytes go: at most ``max_bytes`` of them."""
         if self._part == len(self._parts):
             return memoryview(b"")
-        return self._parts[self._part][self._part_position : self._part_position + WINDOW_BYTES]
+        return self._parts[self._part][self._part_position : self._part_position + max_bytes]
 
     def advance(self, count: int) -> None:
         """Takes the first ``count`` bytes of the window."""

@@ -114,7 +114,7 @@ class WorkerConnection:
     # The loop
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while True:
             self._kicked.clear()
             pause_s = await self._try_once()
             if self._stopping:

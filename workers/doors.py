@@ -218,7 +218,7 @@ async def _hear(socket: Socket) -> dict[str, Any]:
 
 def _no_redirects() -> aiohttp.TraceConfig:
     async def refuse(
-        session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
+        _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestRedirectParams
     ) -> None:
         raise _Redirected
 

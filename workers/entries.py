@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..utils.errors import Conflict, InvalidInput
 from .address import WorkerAddress, parse_address
@@ -12,7 +12,19 @@ from .address import WorkerAddress, parse_address
 Kind = Literal["local", "remote", "cloud"]
 Precision = Literal["exact", "half", "8bit"]
 
-WorkerId = Annotated[str, Field(min_length=1, max_length=128)]
+
+def _visible(value: str) -> str:
+    if value != value.strip() or not value.isprintable():
+        raise ValueError("must not hold control characters or begin or end with a space")
+    return value
+
+
+def _checked(value: str) -> str:
+    return str(parse_address(value)) if value else ""
+
+
+WorkerId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_visible)]
+Address = Annotated[str, AfterValidator(_checked)]
 Name = Annotated[str, Field(max_length=200)]
 Tag = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -30,7 +42,7 @@ class WorkerEntry(BaseModel):
 
     id: WorkerId
     name: Name
-    address: str
+    address: Address
     enabled: bool = True
     kind: Kind = "remote"
     tags: list[Tag] = Field(default_factory=list, max_length=100)
@@ -39,18 +51,6 @@ class WorkerEntry(BaseModel):
     extra_args: str | None = None
     host: str | None = None
     port: int | None = None
-
-    @field_validator("id")
-    @classmethod
-    def _visible_id(cls, value: str) -> str:
-        if value != value.strip() or not value.isprintable():
-            raise ValueError("must not hold control characters or begin or end with a space")
-        return value
-
-    @field_validator("address")
-    @classmethod
-    def _checked_address(cls, value: str) -> str:
-        return str(parse_address(value)) if value else ""
 
     @model_validator(mode="after")
     def _reachable_if_enabled(self) -> WorkerEntry:

@@ -94,7 +94,7 @@ class Socket(Protocol):
         """Sends a text frame."""
         ...
 
-    async def receive(self, timeout: float | None = None) -> aiohttp.WSMessage:
+    async def receive(self) -> aiohttp.WSMessage:
         """The next frame."""
         ...
 

@@ -12,9 +12,9 @@ MASTER_FRAMES, W1_FRAMES, W2_FRAMES = 7, 3, 4
 PEER = {"aux_id": "robertvoy/ComfyUI-Distributed"}
 
 
-def make_images(graph: Saved, seed: int, frames: int = 1, **widgets: tuple[Output, str]) -> int:
+def make_images(graph: Saved, plain_seed: int, frames: int = 1, **widgets: tuple[Output, str]) -> int:
     """A Kit Image of 32 pixels squared; the widgets named are linked instead."""
-    return graph.add("KitImage", [seed, 32, 32, frames, 0, ""], outputs=[("image", "IMAGE")], widgets=widgets)
+    return graph.add("KitImage", [plain_seed, 32, 32, frames, 0, ""], outputs=[("image", "IMAGE")], widgets=widgets)
 
 
 def old_collector(graph: Saved, images: int, values: object) -> int:

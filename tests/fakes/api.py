@@ -18,7 +18,8 @@ from flotilla.api import compat_config, compat_queue, v2_fleet, v2_jobs
 from flotilla.api.intercept import Interceptor
 from flotilla.api.services import Services
 from flotilla.host.records import Outcome, Queued, Refused
-from flotilla.runtime.coordinator import Coordinator, Wishes
+from flotilla.runtime.coordinator import Coordinator
+from flotilla.runtime.planner import Wishes
 from flotilla.runtime.jobrun import JobRun
 from flotilla.runtime.results import ResultFetcher
 from flotilla.transport.spool import Spool

@@ -11,12 +11,12 @@ HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:  # `from fleetkit.client import Client`, here and in other suites
     sys.path.insert(0, str(HERE))
 
-from fleetkit.fixtures import bare, bare_instance, fleet, master, settled, w1, w2  # noqa: E402
+from fleetkit.fixtures import bare, bare_instance, fleet, master, second, settled, w1, w2  # noqa: E402
 
-__all__ = ["bare", "bare_instance", "fleet", "master", "settled", "w1", "w2"]
+__all__ = ["bare", "bare_instance", "fleet", "master", "second", "settled", "w1", "w2"]
 
-LAST = "test_secrets.py"
-"""Looks through everything that the other tests left behind."""
+LAST = ("test_refusals.py", "test_secrets.py")
+"""The first restarts the second master with other keys; the other looks through all that the tests left behind."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,9 @@ def _leaves_nothing(settled: None) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks this folder's tests, and moves the scan for secrets to the end."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        item.add_marker(pytest.mark.integration)
-    items.sort(key=lambda item: item in ours and item.path.name == LAST)
+    """Marks this folder's tests, and moves `LAST` to the end."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+    names = {name: place for place, name in enumerate(LAST, start=1)}
+    items.sort(key=lambda item: names.get(item.path.name, 0) if HERE in item.path.parents else 0)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from devtools.fleet import Fleet
 from devtools.instances import Instance
 from fleetkit.client import Client
-from fleetkit.fleets import entry_for, load_saved, tensor
+from fleetkit.fleets import load_saved, tensor
 from fleetkit.graphs import SEED, Graph, image_alone, images, out
 from fleetkit.waiting import eventually
 
 LARGE_PX = 1_024
 
 
-@pytest.fixture(scope="module")
-def http_instance(fleet: Fleet) -> Iterator[Instance]:
-    """A second master of the same workers, one that never reads their spool folders."""
-    workers = [entry_for(worker) for worker in fleet.workers]
-    yield fleet.add_instance("http-master", env={"FLOTILLA_SAME_HOST": "0"}, workers=workers)
-
-
-@pytest.fixture(scope="module")
-def http_master(http_instance: Instance) -> Client:
-    client = Client(http_instance.url)
+@pytest.fixture
+def http_master(second: Instance) -> Client:
+    """A master that never reads its workers' spool folders."""
+    client = Client(second.url)
     eventually(lambda: set(client.states().values()) == {"online"}, "the second master has both workers")
     return client
 
@@ -48,17 +40,17 @@ def test_mbt2_same_host(size_px: int, fleet: Fleet, master: Client, bare: Client
 
 @pytest.mark.parametrize("size_px", [32, LARGE_PX])
 def test_mbt2_http(
-    size_px: int, fleet: Fleet, http_master: Client, http_instance: Instance, bare: Client, w1: Client, w2: Client
+    size_px: int, fleet: Fleet, http_master: Client, second: Instance, bare: Client, w1: Client, w2: Client
 ) -> None:
     assert not http_master.worker("w1")["same_host"]
     assert not http_master.worker("w2")["same_host"]
     job = http_master.job(http_master.run(images(f"fetched-{size_px}", size_px=size_px)))
     assert [item["participant"] for item in job["items"]] == ["master", "w1", "w2"]
-    assert tensor(http_instance, f"fetched-{size_px}")["rows"] == noise(fleet, bare, "fetched", size_px=size_px)
+    assert tensor(second, f"fetched-{size_px}")["rows"] == noise(fleet, bare, "fetched", size_px=size_px)
 
 
 def test_mbt2_two_masters_share_the_workers(
-    fleet: Fleet, master: Client, http_master: Client, http_instance: Instance, bare: Client
+    fleet: Fleet, master: Client, http_master: Client, second: Instance, bare: Client
 ) -> None:
     """Each gets its own items, whatever the other queues at the same time."""
     own = master.queue(images("own", seed=SEED, delay_s=0.2))
@@ -67,7 +59,7 @@ def test_mbt2_two_masters_share_the_workers(
     http_master.succeeded(other)
     assert tensor(fleet.master, "own")["rows"] == noise(fleet, bare, "own")
     bare.run(image_alone("other", seed=SEED + 101))
-    assert tensor(http_instance, "other")["rows"][1:2] == tensor(fleet.extras[0], "other")["rows"]
+    assert tensor(second, "other")["rows"][1:2] == tensor(fleet.extras[0], "other")["rows"]
 
 
 def three_kinds(prefix: str, fleet: Fleet, master: Client, bare: Client) -> dict[str, list[torch.Tensor]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from fakes.api import Instance
-from flotilla.runtime.coordinator import Wishes
+from flotilla.runtime.planner import Wishes
 from flotilla.utils.ids import new_id
 from flotilla.workers import messages as m
 

@@ -301,6 +301,16 @@ def test_a_late_result_is_kept_as_a_spare_while_another_is_brought_over() -> Non
     assert {one.participant_id for one in told if isinstance(one, ReleaseResult)} == {"a", "b"}
 
 
+def test_a_late_result_of_an_item_that_nobody_has_yet_is_taken_too() -> None:
+    desk = Desk("a")
+    desk.start("a")
+    desk.tell(ev.ParticipantOffline("a", "gone"))
+    assert desk.tell(finished(0, 1, "a")) == [], "it cannot be fetched from where nobody is"
+    desk.tell(ev.ParticipantOnline("a", 0))
+    assert desk.tell(finished(0, 1, "a")) == [FetchResult("a", J, 0, 1, "blob 0.1")]
+    assert desk.machine.next_deadline_s() is None
+
+
 def test_a_result_that_arrives_from_one_that_seemed_gone_counts() -> None:
     desk = Desk("a", "b")
     desk.start("a", participants=("a", "b"))

@@ -171,6 +171,9 @@ def test_the_checker_sees_contradictions() -> None:
     def done_without_result(_books: Ledger, job: Job) -> None:
         job.items[1].state = ItemState.DONE
 
+    def no_slots(books: Ledger, _job: Job) -> None:
+        books.participants["b"].slots = books.participants["b"].overhang = 0
+
     assert "who may take its items" in breaks(lambda _, job: job.usable.clear())
     assert "out of date" in breaks(offline)
     assert "count" in breaks(done_without_result)
@@ -182,9 +185,7 @@ def test_the_checker_sees_contradictions() -> None:
     assert "somebody is free" in breaks(lambda books, _: books.free.update({"a": None}))
     assert "waits in no queue" in breaks(lambda _, job: setattr(job.items[1], "waits", Waits.NOT))
     assert "does not know" in breaks(lambda books, job: books.participants["a"].aimed.discard(job.items[1]))
-    assert "more leases" in breaks(
-        lambda books, _: [setattr(books.participants["b"], name, 0) for name in ("slots", "overhang")]
-    )
+    assert "more leases" in breaks(no_slots)
     assert "settled" in breaks(lambda books, job: books.arrived.append(job.items[1]))
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from fakes.host import FakeQueue
 from fakes.link import FakeLink, link_pair
-
 from flotilla.host.records import Outcome, ProgressSnapshot, Refused
 from flotilla.runtime.agent import Agent
 from flotilla.transport.manifest import BlobManifest

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fakes.host import FakeQueue
 from fakes.link import FakeDialler, FakeLink
-
 from flotilla.graph.preflight import Capabilities
-from flotilla.runtime.coordinator import Coordinator, Wishes
+from flotilla.runtime.coordinator import Coordinator
+from flotilla.runtime.planner import Wishes
 from flotilla.runtime.results import ResultFetcher
 from flotilla.transport.assemble import Assembly
 from flotilla.transport.manifest import BlobManifest
@@ -41,7 +41,7 @@ class SpoolFetcher(ResultFetcher):
 
     def __init__(self, spool: Spool) -> None:
         super().__init__(clock=SystemClock(), same_host=True)
-        self._folders = dict.fromkeys(("w1", "w2"), list(spool.folders))
+        self._folders = {worker: list(spool.folders) for worker in ("w1", "w2")}
         self.hold = asyncio.Event()
         self.hold.set()
 
@@ -248,7 +248,9 @@ async def test_a_refusing_worker_is_left_out_with_its_reason(master: Master) -> 
     await heard(master.end("w2"), m.Lease)
     address = {"job_id": job_id, "index": lease.index, "attempt": lease.attempt}
     errors = {"2": {"class_type": "KitImage", "errors": [{"message": "Value not in list", "details": "x.ckpt"}]}}
-    await master.end("w1").send(m.LeaseRefused(**address, reason="Prompt outputs failed validation", node_errors=errors))
+    await master.end("w1").send(
+        m.LeaseRefused(**address, reason="Prompt outputs failed validation", node_errors=errors)
+    )
     moved = await heard(master.end("w2"), m.Lease)
     assert moved.index == lease.index
     assert "Value not in list x.ckpt" in master.coordinator.view(job_id).left_out["w1"]

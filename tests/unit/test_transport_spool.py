@@ -254,7 +254,7 @@ def test_closing_removes_everything_and_twice_is_fine(make_spool: MakeSpool, tmp
     spool.write(picture(1))
     spool.close()
     spool.close()
-    assert files_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(Conflict, match="closed"):
         spool.write(picture(1))
 
@@ -349,6 +349,26 @@ def test_a_lock_taken_away_between_making_and_locking(tmp_path: Path, monkeypatc
     assert files_in(tmp_path) == [f"{folder.path.name}.lock"]
     folder.close()
     assert files_in(tmp_path) == []
+
+
+@posix_only
+def test_a_root_that_the_last_owner_removes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root"
+    acquire = FileLock.acquire
+    calls = []
+
+    def late(self: FileLock, *args: Any, **kwargs: Any) -> Any:
+        calls.append(self.lock_file)
+        if len(calls) == 1:
+            root.rmdir()
+        return acquire(self, *args, **kwargs)
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    folder = OwnedFolder(root)
+    assert folder.path.is_dir()
+    assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    folder.close()
+    assert not root.exists()
 
 
 @posix_only

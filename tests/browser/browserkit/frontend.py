@@ -10,7 +10,7 @@ from typing import Any
 from playwright.sync_api import ConsoleMessage, Page
 
 READY_MS = 90_000
-RUN_MS = 180_000
+RUN_MS = 120_000
 ACTION_MS = 20_000
 JPEG_QUALITY = 85
 
@@ -29,7 +29,7 @@ _READY = "() => !!(window.app && app.vueAppReady && app.extensionManager && app.
 
 # Keeps what the server says of a run, and what the node shows right after each of its progress messages.
 _RECORD = """() => {
-    window.flotillaRun = {ended: null, progress: {}, shown: {}, error: null};
+    window.flotillaRun = {ended: {}, progress: {}, shown: {}, error: null};
     if (window.flotillaHears) return;
     window.flotillaHears = true;
     app.api.addEventListener('progress', event => {
@@ -42,7 +42,7 @@ _RECORD = """() => {
     });
     app.api.addEventListener('execution_error', event => { window.flotillaRun.error = event.detail; });
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
-        app.api.addEventListener(kind, event => { window.flotillaRun.ended = [kind, event.detail.prompt_id]; });
+        app.api.addEventListener(kind, event => { window.flotillaRun.ended[event.detail.prompt_id] = kind; });
 }"""
 
 _MISSING = "() => app.rootGraph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
@@ -132,13 +132,19 @@ class FrontEnd:
     # Running
 
     def run(self) -> str:
-        """Presses Run and waits for the good end; returns the prompt id. Raises AssertionError for another end."""
+        """Presses Run and waits for the good end; returns the prompt id.
+
+        Raises AssertionError where the server refuses the prompt or the run ends in another way.
+        """
         self.page.evaluate(_RECORD)
-        self.page.get_by_test_id("queue-button").click()
-        self.page.wait_for_function("() => window.flotillaRun.ended", timeout=RUN_MS)
-        kind, prompt_id = self.page.evaluate("() => window.flotillaRun.ended")
+        with self.page.expect_response(lambda response: response.url.endswith("/api/prompt")) as queued:
+            self.page.get_by_test_id("queue-button").click()
+        assert queued.value.ok, queued.value.text()
+        prompt_id = str(queued.value.json()["prompt_id"])
+        self.page.wait_for_function("id => window.flotillaRun.ended[id]", arg=prompt_id, timeout=RUN_MS)
+        kind = self.page.evaluate("id => window.flotillaRun.ended[id]", prompt_id)
         assert kind == "execution_success", self.page.evaluate("() => window.flotillaRun.error")
-        return str(prompt_id)
+        return prompt_id
 
     def progress(self, node_id: int) -> list[tuple[float, float]]:
         """The progress messages of a node in the last run: (value, maximum)."""

@@ -9,7 +9,7 @@ from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 from .client import Client
-from .fleets import is_empty, restore, shared_fleet
+from .fleets import KIT_NODES, entry_for, is_empty, odd_copy, restore, shared_fleet
 from .waiting import eventually
 
 
@@ -47,6 +47,19 @@ def bare_instance(fleet: Fleet) -> Instance:
 def bare(bare_instance: Instance) -> Client:
     """A client of the plain ComfyUI."""
     return Client(bare_instance.url)
+
+
+@pytest.fixture(scope="session")
+def second(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """A second master of the same workers: one that fetches all results by HTTP, from a folder with an odd name."""
+    pack = odd_copy(tmp_path_factory.mktemp("odd"))
+    return fleet.add_instance(
+        "second",
+        pack=False,
+        extra_nodes=[KIT_NODES, pack],
+        env={"FLOTILLA_SAME_HOST": "0"},
+        workers=[entry_for(worker) for worker in fleet.workers],
+    )
 
 
 @pytest.fixture

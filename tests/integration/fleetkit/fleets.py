@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kit_nodes.records import Record, read_record
 from loader import REPOSITORY
 
 from .client import Client
+from .waiting import eventually
 
 KIT_NODES = REPOSITORY / "tests" / "kit_nodes"
 BARE = "bare"
@@ -48,6 +50,13 @@ def shared_fleet(config: pytest.Config) -> Fleet:
     return _shared
 
 
+def odd_copy(folder: Path) -> Path:
+    """A copy of the pack in a folder whose name no Python module could have."""
+    copy = folder / "my flotilla-pack (v 1)"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "tests", "devtools", "__pycache__"))
+    return copy
+
+
 def entry_for(instance: Instance, worker_id: str | None = None, **fields: Any) -> dict[str, Any]:
     """A worker registry's entry for an instance."""
     return {
@@ -77,6 +86,7 @@ def restore(master: Client, fleet: Fleet) -> None:
             master.delete(f"/distributed/v2/workers/{entry['id']}")
         elif not entry["enabled"] or entry["precision"] != "exact":
             master.change_worker(entry["id"], enabled=True, precision="exact")
+    eventually(lambda: all(master.states()[worker] == "online" for worker in ours), "the fleet's workers are online")
 
 
 def record(instance: Instance, prefix: str) -> dict[str, Any]:

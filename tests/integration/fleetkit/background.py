@@ -1,0 +1,121 @@
+"""An asyncio loop in a thread beside the test: for websocket listeners and small servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from .client import Client
+from .waiting import eventually
+
+Result = TypeVar("Result")
+
+CALL_TIMEOUT_S = 10.0
+
+
+class Background:
+    """Runs coroutines in a thread of its own; a context manager."""
+
+    def __enter__(self) -> Background:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-background", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, Result], timeout_s: float = CALL_TIMEOUT_S) -> Result:
+        """The coroutine's result."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+
+
+class Listener:
+    """What a browser tab hears of its prompts: the JSON messages of the host's websocket, in order.
+
+    Attributes:
+        client_id: To be sent with the prompts whose messages are wanted.
+        messages: ``(type, data)`` of every message so far.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client_id = uuid.uuid4().hex
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        self._url = f"{client.url}/ws?clientId={self.client_id}"
+        self._background = Background()
+
+    def __enter__(self) -> Listener:
+        self._background.__enter__()
+        self._background.call(self._open())
+        eventually(lambda: self.messages, "the websocket's first message")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._background.call(self._close())
+        finally:
+            self._background.__exit__(*error)
+
+    async def _open(self) -> None:
+        self._session = aiohttp.ClientSession()
+        self._socket = await self._session.ws_connect(self._url, max_msg_size=0)
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type == aiohttp.WSMsgType.TEXT:
+                told = json.loads(message.data)
+                self.messages.append((told["type"], told["data"]))
+
+    async def _close(self) -> None:
+        await self._socket.close()
+        await self._session.close()
+        await asyncio.wait([self._reader], timeout=CALL_TIMEOUT_S)
+
+    def of(self, kind: str, prompt_id: str) -> list[dict[str, Any]]:
+        """The messages of one type about one prompt."""
+        return [data for name, data in self.messages if name == kind and data.get("prompt_id") == prompt_id]
+
+
+class Server:
+    """A small HTTP server on a free loopback port, for the length of a ``with`` block.
+
+    Attributes:
+        url: Where it answers.
+    """
+
+    def __init__(self, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        self._app = web.Application()
+        self._app.router.add_route("*", path, handler)
+        self._background = Background()
+        self.url = ""
+
+    def __enter__(self) -> Server:
+        self._background.__enter__()
+        self._background.call(self._open())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self._background.call(self._runner.cleanup())
+        finally:
+            self._background.__exit__(*error)
+
+    async def _open(self) -> None:
+        self._runner = web.AppRunner(self._app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
