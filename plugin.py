@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 from pathlib import Path
 
 from . import nodes
@@ -45,7 +46,9 @@ class Flotilla:
         self.clock = clock
         self.queue = ComfyQueue()
         self.key = load_or_create(folder, os.environ)
-        self.identity = Identity(instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME", ""))
+        self.identity = Identity(
+            instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME") or socket.gethostname()
+        )
         self.registry = WorkerRegistry(folder / "workers.json", import_from=Path(__file__).parent / "gpu_config.json")
         self.spool = default_spool(self.identity.instance_id, temp_folder())
         self.pool = WorkerPool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_CAP_BYTES = 1024 * 1024
 PROMPT_BODY_CAP_BYTES = 64 * 1024 * 1024
+BODY_TIMEOUT_S = 60.0
+CHUNK_BYTES = 64 * 1024
 MAX_DEPTH = 100
 
 
@@ -70,15 +73,10 @@ async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) 
         raise InvalidInput(
             f"The body is {request.content_type}, not JSON.", cure="Send it with Content-Type: application/json."
         )
-    body = bytearray()
-    async for chunk in request.content.iter_chunked(64 * 1024):
-        body += chunk
-        if len(body) > cap_bytes:
-            raise TooLarge(
-                f"The body is larger than {cap_bytes} bytes.",
-                details={"cap_bytes": cap_bytes},
-                cure="Send less at once.",
-            )
+    try:
+        body = await asyncio.wait_for(_read(request, cap_bytes), BODY_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise InvalidInput(f"The body did not arrive within {BODY_TIMEOUT_S} s.", cure="Send it at once.") from None
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number of thousands of digits, too deep
@@ -89,6 +87,17 @@ async def json_object(request: web.Request, *, cap_bytes: int = BODY_CAP_BYTES) 
     if b"\\ud" in body.lower():
         _check_texts(value)
     return value
+
+
+async def _read(request: web.Request, cap_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+        body += chunk
+        if len(body) > cap_bytes:
+            raise TooLarge(
+                f"The body is larger than {cap_bytes} bytes.", details={"cap_bytes": cap_bytes}, cure="Send less at once."
+            )
+    return bytes(body)
 
 
 def _refuse_constant(name: str) -> None:

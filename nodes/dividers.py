@@ -20,7 +20,13 @@ def part_sizes(total: int, parts: int) -> list[int]:
 
 def _divide_by() -> io.Int.Input:
     return io.Int.Input(
-        "divide_by", default=2, min=1, max=MAX_PARTS, step=1, display_mode=io.NumberDisplay.number, tooltip="Parts."
+        "divide_by",
+        default=2,
+        min=1,
+        max=MAX_PARTS,
+        step=1,
+        display_mode=io.NumberDisplay.number,
+        tooltip="Into how many parts.",
     )
 
 
@@ -35,7 +41,7 @@ class ImageBatchDivider(io.ComfyNode):
             category="image",
             description="Cuts a batch of images into parts of equal length, the first ones longer by one if need be.",
             is_output_node=True,
-            inputs=[io.Image.Input("images"), _divide_by()],
+            inputs=[io.Image.Input("images", tooltip="The batch to cut."), _divide_by()],
             outputs=[io.Image.Output(f"batch_{n}", display_name=f"batch_{n}") for n in range(1, MAX_PARTS + 1)],
         )
 
@@ -56,7 +62,7 @@ class AudioBatchDivider(io.ComfyNode):
             category="audio",
             description="Cuts audio into stretches of equal length, the first ones longer by one sample if need be.",
             is_output_node=True,
-            inputs=[io.Audio.Input("audio"), _divide_by()],
+            inputs=[io.Audio.Input("audio", tooltip="The audio to cut."), _divide_by()],
             outputs=[io.Audio.Output(f"audio_{n}", display_name=f"audio_{n}") for n in range(1, MAX_PARTS + 1)],
         )
 

@@ -22,7 +22,7 @@ class DistributedModelName(io.ComfyNode):
             category="utils",
             description="Feeds a model name to a loader. The file has to be on the workers; the master need not have it.",
             is_output_node=True,
-            inputs=[io.String.Input("text", default="")],
+            inputs=[io.String.Input("text", default="", tooltip="The name, as the workers spell it.")],
             outputs=[io.AnyType.Output("output", display_name="output")],
         )
 
@@ -43,9 +43,9 @@ class DistributedEmptyImage(io.ComfyNode):
             category="image",
             description="A batch of no images, for branches that must have something connected.",
             inputs=[
-                io.Int.Input("height", default=64, min=1, max=4096, step=1),
-                io.Int.Input("width", default=64, min=1, max=4096, step=1),
-                io.Int.Input("channels", default=3, min=1, max=4, step=1),
+                io.Int.Input("height", default=64, min=1, max=4096, step=1, tooltip="Height in pixels."),
+                io.Int.Input("width", default=64, min=1, max=4096, step=1, tooltip="Width in pixels."),
+                io.Int.Input("channels", default=3, min=1, max=4, step=1, tooltip="Channels, 3 for RGB."),
             ],
             outputs=[io.Image.Output("image", display_name="IMAGE")],
         )

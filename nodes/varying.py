@@ -15,6 +15,7 @@ from ..host.node_api import io
 from ..runtime import context
 
 MAX_SEED = 2**64 - 1
+SEED_TOOLTIP = "The seed of item 0. Item 1 gets the next one, and so on."
 
 
 class DistributedSeed(io.ComfyNode):
@@ -28,7 +29,14 @@ class DistributedSeed(io.ComfyNode):
             category="utils",
             description="Item k of a distributed run gets this seed + k, whichever participant computes it.",
             inputs=[
-                io.Int.Input("seed", default=1_125_899_906_842, min=0, max=MAX_SEED, control_after_generate=True),
+                io.Int.Input(
+                    "seed",
+                    default=1_125_899_906_842,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip=SEED_TOOLTIP,
+                ),
             ],
             outputs=[io.Int.Output("seed", display_name="seed")],
         )
@@ -49,7 +57,9 @@ class DistributedValue(io.ComfyNode):
             category="utils",
             description="One value for the master and, where given, another one for each worker's item.",
             inputs=[
-                io.String.Input("default_value", default=""),
+                io.String.Input(
+                    "default_value", default="", tooltip="The value of the master, and of workers without one."
+                ),
                 io.String.Input("worker_values", default="{}", tooltip="JSON: values by worker position and by id."),
             ],
             outputs=[io.AnyType.Output("value", display_name="value")],

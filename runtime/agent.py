@@ -6,6 +6,7 @@ Everything here runs on the server's loop, except `deliver`, which a node calls 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -77,21 +78,23 @@ class Agent:
         session = self._sessions.get(link.peer.instance_id)
         if session is None:
             session = self._sessions[link.peer.instance_id] = MasterSession(link.peer.instance_id)
-        await session.attach(link)
+        session.links.append(link)
         log.info("a master is linked", master=link.peer.name, instance=link.peer.instance_id)
-        reporter = asyncio.create_task(self._report_regularly(session, link))
+        reporter = asyncio.create_task(self._report_regularly(link))
         try:
-            await session.send(await self._spool_offer())
-            await session.send(m.Capabilities(data=await self._capabilities()))
+            await link.send(await self._spool_offer())
+            await link.send(await self._capabilities())
             await session.resend()
             while True:
                 self._handle(session, await link.receive())
         except LinkLost as lost:
             log.info("a master's link ended", master=link.peer.name, reason=lost.message)
+        except OSError:
+            log.exception("a master could not be served", master=link.peer.name)
         finally:
             reporter.cancel()
-            if session.detach(link, self._clock.now_s()):
-                self._background.spawn(self._expire(session))
+            session.links.remove(link)
+            self._background.spawn(session.resend() if session.links else self._expire(session))
 
     def authorise(self, header: str | None, method: str, path: str) -> None:
         """Checks the token of a blob request against the links of masters. Raises NotAllowed."""
@@ -99,9 +102,9 @@ class Agent:
 
     def _session_key(self, session_id: str) -> tuple[bytes, float] | None:
         for session in self._sessions.values():
-            link = session.link
-            if link is not None and link.session.id == session_id:
-                return link.session.key, self._clock.now_s() - link.began_s
+            for link in session.links:
+                if link.session.id == session_id:
+                    return link.session.key, self._clock.now_s() - link.began_s
         return None
 
     def deliver(self, prompt_id: str, values: Mapping[str, Value]) -> None:
@@ -250,31 +253,32 @@ class Agent:
                     )
             await asyncio.sleep(PROGRESS_EVERY_S)
 
-    async def _report_regularly(self, session: MasterSession, link: Link) -> None:
+    async def _report_regularly(self, link: Link) -> None:
         told: m.Status | None = None
-        while session.link is link:
-            counts = self.queue_counts()
-            if counts != told:
-                told = counts
-                await session.send(counts)
-            await asyncio.sleep(STATUS_EVERY_S)
+        with contextlib.suppress(LinkLost):  # whoever reads the link hears of it
+            while True:
+                counts = self.queue_counts()
+                if counts != told:
+                    told = counts
+                    await link.send(counts)
+                await asyncio.sleep(STATUS_EVERY_S)
 
     async def _spool_offer(self) -> m.SpoolOffer:
         offers = [await asyncio.to_thread(write_nonce, folder) for folder in self._spool.folders]
         return m.SpoolOffer(places=[m.SpoolPlace(nonce_path=offer.path, digest=offer.digest) for offer in offers])
 
-    async def _capabilities(self) -> dict[str, Any]:
+    async def _capabilities(self) -> m.Capabilities:
         classes, options = await self._read_capabilities()
-        return Capabilities(classes=classes, options=options).to_wire()
+        return m.Capabilities(data=Capabilities(classes=classes, options=options).to_wire())
 
     async def _send_capabilities(self, session: MasterSession) -> None:
-        await session.send(m.Capabilities(data=await self._capabilities()))
+        await session.send(await self._capabilities())
 
     # House-keeping
 
     async def _expire(self, session: MasterSession) -> None:
         await asyncio.sleep(ORPHAN_AFTER_S)
-        if session.link is None and self._sessions.get(session.instance_id) is session:
+        if not session.links and self._sessions.get(session.instance_id) is session:
             del self._sessions[session.instance_id]
             for key in list(session.items):
                 self._stop(session, key)

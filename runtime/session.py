@@ -44,33 +44,24 @@ class WorkItem:
 
 @dataclass(eq=False)
 class MasterSession:
-    """Outlives its links: a master that reconnects finds its items again, by its instance id."""
+    """Outlives its links: a master that reconnects finds its items again, by its instance id.
+
+    ``links`` holds the open ones, the newest last. There may be two for a while: the older one is dead and nobody has
+    noticed yet, or the master finds this worker under a second address and is about to close the newer one.
+    """
 
     instance_id: str
-    link: Link | None = None
+    links: list[Link] = field(default_factory=list)
     items: dict[tuple[str, int, int], WorkItem] = field(default_factory=dict)
-    lost_since_s: float | None = None
-
-    async def attach(self, link: Link) -> None:
-        """Takes ``link`` as the way to the master; an older one that is still open is closed."""
-        older, self.link, self.lost_since_s = self.link, link, None
-        if older is not None:
-            await older.close("the master has opened a newer link")
-
-    def detach(self, link: Link, now_s: float) -> bool:
-        """``link`` has ended. True if it was the present one, so that the master is away now."""
-        if self.link is not link:
-            return False
-        self.link, self.lost_since_s = None, now_s
-        return True
 
     async def send(self, message: m.Message) -> None:
-        """Sends if there is a link; what must not be lost is kept as an item's report and sent again."""
-        if self.link is not None:
+        """Sends over the newest link that takes it, if any; what must not be lost is an item's report, see `resend`."""
+        for link in reversed(self.links):
             try:
-                await self.link.send(message)
-            except LinkLost:
+                await link.send(message)
                 return
+            except LinkLost:
+                continue
 
     async def resend(self) -> None:
         """Tells the last word of every item again. The master knows what it has heard before."""

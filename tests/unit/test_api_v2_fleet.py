@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from fakes.api import SECRET, Instance
-from flotilla.api import v2_fleet
+from flotilla.api import http, v2_fleet
 from flotilla.transport.samehost import write_nonce
 from flotilla.workers import messages as m
 from flotilla.workers.connection import WorkerHealth
@@ -169,7 +169,6 @@ WRONG_FIELDS = [
     ("name", 1),
     ("name", None),
     ("name", "n" * 201),
-    ("name", "\ud800"),
     ("address", 5),
     ("address", None),
     ("address", ""),
@@ -195,11 +194,10 @@ WRONG_FIELDS = [
     ("cuda_device", True),
     ("cuda_device", 1.0),
     ("extra_args", ["--lowvram"]),
-    ("deep", [[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]] * 1),
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), WRONG_FIELDS[:-1])
+@pytest.mark.parametrize(("field", "value"), WRONG_FIELDS)
 async def test_a_wrong_value_is_named_and_nothing_is_stored(
     instance: Instance, client: TestClient[Any, Any], field: str, value: Any
 ) -> None:
@@ -420,13 +418,12 @@ async def test_unknown_routes_and_methods_have_the_one_shape(client: TestClient[
     assert (await client.head(WORKERS)).status == 200
 
 
-async def test_a_body_that_ends_early_is_the_callers_fault(
-    client: TestClient[Any, Any], caplog: pytest.LogCaptureFixture
+async def test_a_body_that_never_ends_is_not_awaited_for_ever(
+    client: TestClient[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(http, "BODY_TIMEOUT_S", 0.01)
     reader, writer = await asyncio.open_connection(client.host, client.port)
-    head = f"POST {WORKERS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    writer.write(head.encode() + b"zz\r\n{}\r\n")
-    answer = await reader.read(12)
+    head = f"POST {WORKERS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+    writer.write(head.encode())
+    assert await reader.readuntil(b"\r\n") == b"HTTP/1.1 400 Bad Request\r\n"
     writer.close()
-    assert answer == b"HTTP/1.1 400"
-    assert "a request failed" not in caplog.text
