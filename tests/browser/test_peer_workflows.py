@@ -42,7 +42,7 @@ def test_txt2img_opens_whole(tab: FrontEnd, peer_workflow: Reader) -> None:
     assert tab.missing_card() == ""
     assert links(opened) == links(file)
     for node_id, node in by_id(file).items():
-        if node["widgets_values"] is not None:
+        if node.get("widgets_values") is not None:
             assert by_id(opened)[node_id].get("widgets_values", []) == node["widgets_values"], node["type"]
     assert tab.values(SEED) == {"seed": 504373561407102, "control_after_generate": "randomize"}
     # Saved before load_balance existed: without values, and with one output that was called IMAGE.
@@ -87,6 +87,6 @@ def test_upscale_opens_with_the_rest_intact(tab: FrontEnd, peer_workflow: Reader
         assert known not in tab.missing_card()
     assert links(opened) == links(file)
     for node_id, node in by_id(file).items():
-        if node["widgets_values"] is not None and node["type"] not in NOT_YET:
+        if node.get("widgets_values") is not None and node["type"] not in NOT_YET:
             assert by_id(opened)[node_id].get("widgets_values", []) == node["widgets_values"], node["type"]
     tab.picture(artefacts / "upscale-opened.png")

@@ -13,8 +13,10 @@ PEER = {"aux_id": "robertvoy/ComfyUI-Distributed"}
 
 
 def make_images(graph: Saved, plain_seed: int, frames: int = 1, **widgets: tuple[Output, str]) -> int:
-    """A Kit Image of 32 pixels squared; the widgets named are linked instead."""
-    return graph.add("KitImage", [plain_seed, 32, 32, frames, 0, ""], outputs=[("image", "IMAGE")], widgets=widgets)
+    """A Kit Image of 32 pixels squared; the widgets named are linked instead. "fixed" is the front end's control after a seed."""
+    return graph.add(
+        "KitImage", [plain_seed, "fixed", 32, 32, frames, 0, ""], outputs=[("image", "IMAGE")], widgets=widgets
+    )
 
 
 def old_collector(graph: Saved, images: int, values: object) -> int:
@@ -76,7 +78,7 @@ def test_image_divider_saved_with_few_outputs(tab: FrontEnd, artefacts: Path) ->
 
 def test_audio_divider_saved_with_few_outputs(tab: FrontEnd) -> None:
     graph = Saved()
-    audio = graph.add("KitAudio", [5, 0.3, 8_000, 1], outputs=[("audio", "AUDIO")])
+    audio = graph.add("KitAudio", [5, "fixed", 0.3, 8_000, 1], outputs=[("audio", "AUDIO")])
     divider = graph.add(
         "AudioBatchDivider",
         [2],

@@ -11,7 +11,7 @@ import pytest
 from devtools.fleet import Fleet
 from fleetkit.client import Answer, Client
 from fleetkit.fleets import record, tensor
-from fleetkit.graphs import SEED, Graph, Prompt, image_alone, images, out
+from fleetkit.graphs import SEED, Graph, Prompt, changed, image_alone, images, out
 
 PROMPT_ID = "6f1c2f6e-5d3c-4b36-9c54-6f7f0f3f6b0{}"
 VOLATILE = {"timestamp", "create_time"}
@@ -88,7 +88,7 @@ def plain(prefix: str) -> Prompt:
 REQUESTS: dict[str, dict[str, Any]] = {
     "good": body(1, client_id="me", extra_data={"extra_pnginfo": {"workflow": {"ä": [1, 2]}}}),
     "unknown class": {**body(2), "prompt": {"1": {"class_type": "NoSuchNode", "inputs": {}}}},
-    "invalid value": {**body(3), "prompt": {**plain("x"), "1": {"class_type": "KitImage", "inputs": {"seed": "no"}}}},
+    "invalid value": {**body(3), "prompt": changed(plain("x"), "1", seed="no number")},
     "no outputs": {**body(4), "prompt": {"1": {"class_type": "KitImage", "inputs": {}}}},
     "no prompt": {"client_id": "me"},
     "prompt is a list": {**body(5), "prompt": []},

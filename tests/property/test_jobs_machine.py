@@ -372,21 +372,18 @@ class AnyStory(RuleBasedStateMachine):
     def something_leased(self, data: st.DataObject) -> None:
         """Weighted towards what is really going on, or was."""
         where = data.draw(st.sampled_from(sorted(self.referee.leased)))
-        event = data.draw(
-            st.sampled_from(
-                [
-                    ev.ItemStarted(*where),
-                    ev.ItemProgressed(*where, fraction=0.5, label="half"),
-                    ev.ItemProgressed(*where, fraction=float("nan")),
-                    ev.ItemFinished(*where, result=where),
-                    ev.ItemFailed(*where, failure=BROKEN),
-                    ev.ItemFailed(*where, failure=BROKEN, retry=False),
-                    ev.ResultFetched(*where),
-                    ev.FetchFailed(*where, failure=BROKEN),
-                    ev.LeaseRefused(*where, reason="cannot"),
-                ]
-            )
-        )
+        choices: list[ev.Event] = [
+            ev.ItemStarted(*where),
+            ev.ItemProgressed(*where, fraction=0.5, label="half"),
+            ev.ItemProgressed(*where, fraction=float("nan")),
+            ev.ItemFinished(*where, result=where),
+            ev.ItemFailed(*where, failure=BROKEN),
+            ev.ItemFailed(*where, failure=BROKEN, retry=False),
+            ev.ResultFetched(*where),
+            ev.FetchFailed(*where, failure=BROKEN),
+            ev.LeaseRefused(*where, reason="cannot"),
+        ]
+        event = data.draw(st.sampled_from(choices))
         self.tell(event)
 
     @invariant()
