@@ -74,7 +74,7 @@ class Interceptor:
     def on_prompt(self, json_data: dict[str, Any]) -> dict[str, Any]:
         """The host's prompt handler. It cannot refuse, so a prompt that must not run is taken out of the request."""
         submission = _submission.get()
-        if submission is None:
+        if submission is None or not isinstance(json_data, dict):
             return json_data
         try:
             submission.run = self._coordinator.plan(json_data, submission.wishes)
