@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import socket
@@ -22,6 +23,7 @@ from .runtime.agent import Agent
 from .runtime.coordinator import Coordinator
 from .runtime.results import ResultFetcher
 from .transport.spool_place import default_spool
+from .utils.background import Background
 from .utils.clock import SystemClock
 from .utils.ids import new_id
 from .utils.log import get_logger
@@ -35,6 +37,8 @@ from .workers.registry import WorkerRegistry
 
 log = get_logger("plugin")
 
+TRIM_EVERY_S = 30.0
+
 
 class Flotilla:
     """Everything that one ComfyUI runs of this pack."""
@@ -44,6 +48,7 @@ class Flotilla:
         folder = private_folder()
         self.server = server
         self.clock = clock
+        self.background = Background("plugin")
         self.queue = ComfyQueue()
         self.key = load_or_create(folder, os.environ)
         self.identity = Identity(
@@ -110,7 +115,19 @@ class Flotilla:
     async def start(self) -> None:
         """The server is set up: links open now."""
         log.info("started", version=VERSION, host=host_version(), workers=len(self.registry.entries()))
+        for remark in self.registry.import_remarks:
+            log.warning("taken over from an older configuration", remark=remark)
         self.pool.start()
+        self.background.spawn(self._keep_spool())
+
+    async def _keep_spool(self) -> None:
+        """Removes what instances left behind that ended without cleaning up; later gives unused memory back."""
+        removed = await asyncio.to_thread(self.spool.clear_at_start)
+        if removed:
+            log.info("removed spools of instances that are gone", count=removed)
+        while True:
+            await asyncio.sleep(TRIM_EVERY_S)
+            await asyncio.to_thread(self.spool.trim, self.clock.now_s())
 
 
 class FlotillaExtension(ComfyExtension):

@@ -27,6 +27,7 @@ from .compat_worker import (
     rewritten,
     to_older,
     updated,
+    without_login,
 )
 from .http import answers_errors, json_object
 from .services import Services
@@ -151,7 +152,7 @@ def config_of(data: RegistryData) -> dict[str, Any]:
 
 def _master_of(data: RegistryData) -> dict[str, Any]:
     master = {key: _plain(data.master[key]) for key in MASTER_FIELDS if key in data.master}
-    master.setdefault("host", "")
+    master["host"] = without_login(str(master.get("host") or "")) or ""
     if data.settings.master_name != DEFAULT_MASTER_NAME:
         master["name"] = data.settings.master_name
     return master

@@ -72,6 +72,11 @@ def clean_host(text: str) -> str:
     return host.partition("/")[0]
 
 
+def without_login(host: str | None) -> str | None:
+    """A host that an old file holds, or None where it holds a user name or a password, which is nobody's business."""
+    return None if host is None or "@" in host else host
+
+
 def read_port(value: object) -> int | None:
     """A port as older clients send it: a number, or that number as text. Raises InvalidInput."""
     if value is None or value == "":
@@ -143,7 +148,7 @@ def _own_form(older: Mapping[str, Any], position: int, before: WorkerEntry | Non
 def _place(entry: WorkerEntry) -> tuple[str | None, int | None]:
     """Host and port: as they were given while they lead to the entry's address, else made from the address."""
     if not entry.address or _leads_to(entry.address, entry.host, entry.port, entry.kind):
-        return entry.host, entry.port
+        return without_login(entry.host), entry.port
     where = entry.where
     host = f"[{where.host}]" if ":" in where.host else where.host
     if _leads_to(entry.address, host, where.port, entry.kind):

@@ -95,7 +95,9 @@ async def _read(request: web.Request, cap_bytes: int) -> bytes:
         body += chunk
         if len(body) > cap_bytes:
             raise TooLarge(
-                f"The body is larger than {cap_bytes} bytes.", details={"cap_bytes": cap_bytes}, cure="Send less at once."
+                f"The body is larger than {cap_bytes} bytes.",
+                details={"cap_bytes": cap_bytes},
+                cure="Send less at once.",
             )
     return bytes(body)
 

@@ -86,7 +86,6 @@ def add_routes(services: Services, table: Iterable[Route], routes: web.RouteTabl
 def add_fallback(table: Sequence[Route], routes: web.RouteTableDef) -> None:
     """Answers what no route answers in the same shape as all other errors: 405 for a wrong method, else 404."""
 
-    @routes.route("*", PREFIX + "/{rest:.*}")
     async def no_such_route(request: web.Request) -> web.StreamResponse:
         path = request.path[request.path.find(PREFIX) :]
         allowed = sorted({route.method for route in table if route.matches(path)})
@@ -103,6 +102,8 @@ def add_fallback(table: Sequence[Route], routes: web.RouteTableDef) -> None:
         response = _json(ErrorBody(error=error), web.HTTPMethodNotAllowed.status_code)
         response.headers["Allow"] = ", ".join(allowed)
         return response
+
+    routes.route("*", PREFIX + "/{rest:.*}")(no_such_route)
 
 
 def document(table: Sequence[Route]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def obtain_own(path: str | Path) -> Host:
     folder = own_folder(path)
     chosen = os.environ.get(COMFYUI_PYTHON)
     if chosen:
-        python = Path(chosen).expanduser()
+        python = Path(chosen).expanduser().absolute()  # not resolved: a virtual environment is known by its link
         if not python.is_file():
             raise SetupError(f"{COMFYUI_PYTHON} names {python}, which is not a file. Name a Python interpreter there.")
         return Host("own", folder, python)

@@ -19,8 +19,8 @@ from flotilla.api.intercept import Interceptor
 from flotilla.api.services import Services
 from flotilla.host.records import Outcome, Queued, Refused
 from flotilla.runtime.coordinator import Coordinator
-from flotilla.runtime.planner import Wishes
 from flotilla.runtime.jobrun import JobRun
+from flotilla.runtime.planner import Wishes
 from flotilla.runtime.results import ResultFetcher
 from flotilla.transport.spool import Spool
 from flotilla.utils.clock import ManualClock

@@ -109,17 +109,19 @@ def test_failure_on_the_master_itself_is_the_hosts_own_error(master: Client, w1:
     eventually(lambda: w1.idle() and w2.idle(), "the workers are idle", LOST_WITHIN_S)
 
 
-def test_item_without_a_result_says_so(fleet: Fleet, master: Client) -> None:
-    """A branch that is blocked on the worker delivers nothing: an error that names the worker, never a wait."""
+def test_item_without_a_result_says_so(master: Client) -> None:
+    """A branch that is blocked on the workers delivers nothing: an error that says so, never a wait."""
+    master.change_settings(master_delegate_only=True)
     graph = Graph()
-    image = graph.image(graph.seed())
-    odd = graph.add("DistributedCollector", audio=graph.add("KitAudio", seed=1, seconds=0.1), load_balance=False)
-    blocked = graph.add("ImageBatch", image1=image, image2=odd)
+    audio = graph.add("KitAudio", seed=1, seconds=0.1, sample_rate=8_000, channels=1)
+    nothing = graph.add("DistributedCollector", audio=audio, load_balance=False)
+    blocked = graph.add("ImageBatch", image1=graph.image(graph.seed()), image2=nothing)
     graph.hash(graph.collect(blocked), "blocked")
     job = master.queue(graph.prompt)
-    entry = master.wait(job)
-    assert entry["status"]["status_str"] == "error"
-    eventually(lambda: master.job(job)["ended_s"] is not None, "the job ends")
+    message = master.error_of(job)["exception_message"]
+    assert "without a result" in message
+    assert "Worker 1" in message or "Worker 2" in message
+    eventually(lambda: master.job(job)["state"] == "failed", "the job has failed")
 
 
 def test_list_of_results_gives_a_typed_error(master: Client) -> None:

@@ -150,9 +150,7 @@ async def test_the_request_decides_whether_the_master_takes_part(
         ("trace_execution_id", []),
     ],
 )
-async def test_a_wrong_field_is_named(
-    instance: Instance, client: TestClient[Any, Any], field: str, value: Any
-) -> None:
+async def test_a_wrong_field_is_named(instance: Instance, client: TestClient[Any, Any], field: str, value: Any) -> None:
     answer = await post(client, order(**{field: value}), 400)
     assert field in answer["error"]
     assert instance.queue.taken == []
@@ -160,16 +158,23 @@ async def test_a_wrong_field_is_named(
 
 @pytest.mark.parametrize("worker_id", [None, True, 1.5, [], {}])
 @pytest.mark.parametrize("field", ["enabled_worker_ids", "workers"])
-async def test_a_worker_id_of_a_wrong_type(
-    client: TestClient[Any, Any], field: str, worker_id: Any
-) -> None:
+async def test_a_worker_id_of_a_wrong_type(client: TestClient[Any, Any], field: str, worker_id: Any) -> None:
     body = {"prompt": PROMPT, "client_id": "c", field: [worker_id]}
     assert "worker id" in (await post(client, body, 400))["error"]
 
 
 async def test_faults_are_found_in_the_order_that_clients_know(client: TestClient[Any, Any]) -> None:
     body: dict[str, Any] = dict.fromkeys(
-        ["auto_prepare", "prompt", "workers", "enabled_worker_ids", "delegate_master", "client_id", "trace_execution_id"], 5
+        [
+            "auto_prepare",
+            "prompt",
+            "workers",
+            "enabled_worker_ids",
+            "delegate_master",
+            "client_id",
+            "trace_execution_id",
+        ],
+        5,
     )
     for field in list(body):
         assert (await post(client, body, 400))["error"].startswith(field)
@@ -195,7 +200,9 @@ async def test_a_prompt_that_cannot_be_planned(instance: Instance, client: TestC
 
 async def test_a_prompt_that_the_host_refuses_leaves_no_job(instance: Instance, client: TestClient[Any, Any]) -> None:
     node_errors = {"1": {"errors": [{"message": "Value not in list"}], "class_type": "KitImage"}}
-    instance.queue.refusal = Refused({"message": "Prompt outputs failed validation", "details": "a detail"}, node_errors)
+    instance.queue.refusal = Refused(
+        {"message": "Prompt outputs failed validation", "details": "a detail"}, node_errors
+    )
     answer = await post(client, order(), 400)
     assert answer == {"error": "Prompt outputs failed validation: a detail.", "node_errors": node_errors}
     assert instance.coordinator.runs() == []

@@ -60,7 +60,9 @@ async def test_every_registered_route_is_in_the_document(document: dict[str, Any
     routes = web.RouteTableDef()
     v2_jobs.register(services, routes)
     v2_fleet.register(services, routes)
-    registered = {(one.method.lower(), one.path) for one in routes if isinstance(one, web.RouteDef) and one.method != "*"}
+    registered = {
+        (one.method.lower(), one.path) for one in routes if isinstance(one, web.RouteDef) and one.method != "*"
+    }
     assert registered == {(method, path) for path, method, _ in operations(document)}
 
 

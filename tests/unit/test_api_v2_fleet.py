@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from fakes.api import SECRET, Instance
-from flotilla.api import http, v2_fleet
+from flotilla.api import http, v2_fleet, wire
 from flotilla.transport.samehost import write_nonce
 from flotilla.workers import messages as m
 from flotilla.workers.connection import WorkerHealth
@@ -279,7 +279,10 @@ async def test_twins_are_a_conflict(instance: Instance, client: TestClient[Any, 
     await call(client, "POST", WORKERS, 409, json={"id": "w1", "address": "http://10.0.0.5"})
     await call(client, "POST", WORKERS, 409, json={"id": "w3", "address": "http://localhost:8189"})
     await call(client, "PATCH", f"{WORKERS}/w2", 409, json={"address": "http://127.0.0.1:8189"})
-    assert [entry.address for entry in instance.registry.entries()] == ["http://127.0.0.1:8189", "http://127.0.0.1:8190"]
+    assert [entry.address for entry in instance.registry.entries()] == [
+        "http://127.0.0.1:8189",
+        "http://127.0.0.1:8190",
+    ]
 
 
 async def test_the_id_of_a_worker_stays(instance: Instance, client: TestClient[Any, Any]) -> None:
@@ -398,7 +401,8 @@ async def test_the_system(instance: Instance, client: TestClient[Any, Any]) -> N
 
 async def test_the_system_without_a_key(instance: Instance, aiohttp_client: Any) -> None:
     client = await aiohttp_client(instance.app(None))
-    assert (await call(client, "GET", f"{V2}/system"))["key_fingerprint"] is None
+    system = wire.SystemOut.model_validate(await call(client, "GET", f"{V2}/system"))
+    assert system.key_fingerprint is None
 
 
 async def test_the_document_is_served(client: TestClient[Any, Any]) -> None:

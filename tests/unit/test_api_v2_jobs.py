@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 from fakes.api import Instance
+from flotilla.api import wire
 from flotilla.runtime.planner import Wishes
 from flotilla.utils.ids import new_id
 from flotilla.workers import messages as m
@@ -88,6 +89,14 @@ async def test_a_job_tells_who_does_what(instance: Instance, client: TestClient[
         "values": {"2": 41},
         "error": None,
     }
+
+
+async def test_answers_are_what_the_models_say(instance: Instance, client: TestClient[Any, Any]) -> None:
+    run = instance.add_job()
+    job = wire.JobDetail.model_validate(await get(client, f"{JOBS}/{run.job_id}"))
+    assert (job.items_total, job.items_done, len(job.items)) == (3, 0, 3)
+    listed = wire.JobsPage.model_validate(await get(client, JOBS))
+    assert listed.jobs == [wire.JobOut(**{name: getattr(job, name) for name in wire.JobOut.model_fields})]
 
 
 async def test_progress_and_failures_of_items_show(instance: Instance, client: TestClient[Any, Any]) -> None:
@@ -181,7 +190,9 @@ async def test_cancel_stops_the_job_and_the_masters_prompt(instance: Instance, c
     assert instance.queue.cancelled == [run.job_id]
 
 
-async def test_cancelling_a_job_that_has_ended_changes_nothing(instance: Instance, client: TestClient[Any, Any]) -> None:
+async def test_cancelling_a_job_that_has_ended_changes_nothing(
+    instance: Instance, client: TestClient[Any, Any]
+) -> None:
     run = instance.add_job()
     for _ in range(3):
         response = await client.post(f"{JOBS}/{run.job_id}/cancel", json={})
@@ -192,8 +203,20 @@ async def test_cancelling_a_job_that_has_ended_changes_nothing(instance: Instanc
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=1.5", "limit=", "offset=-1", "offset=99999999999", "state=busy"]
-    + ["state=", "limit=1&limit=2", "unknown=1"],
+    [
+        "limit=0",
+        "limit=201",
+        "limit=-1",
+        "limit=x",
+        "limit=1.5",
+        "limit=",
+        "offset=-1",
+        "offset=99999999999",
+        "state=busy",
+        "state=",
+        "limit=1&limit=2",
+        "unknown=1",
+    ],
 )
 async def test_a_bad_query_names_the_parameter(client: TestClient[Any, Any], query: str) -> None:
     message = assert_error(await get(client, f"{JOBS}?{query}", 400), "invalid_input")

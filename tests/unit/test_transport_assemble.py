@@ -147,9 +147,9 @@ def test_the_first_of_two_deliveries_wins_and_they_share_no_memory() -> None:
     assert fast is not None
     fill(fast, other_data, other_manifest)
     assert assembly.arrived(fast)
-    fill(slow, data, manifest)  # the loser goes on writing
     deliver(assembly, 1, picture(1))
     joined = assembly.finish()["images"]
+    fill(slow, data, manifest)  # the loser goes on writing
     assert not assembly.arrived(slow)
     assert torch.equal(joined, torch.cat([image(7), image(1)]))
 

@@ -8,7 +8,6 @@ import shutil
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -472,14 +471,15 @@ async def test_cancelling_cuts_the_connection_and_lets_go_of_the_sink(peer: Peer
         return response
 
     peer.handler = handler
-    task = asyncio.create_task(fetch(peer, parcel.manifest, parcel.fresh(), on_bytes=lambda count: started.set()))
+    patient = replace(QUICK, idle_timeout_s=600.0, stop_wait_s=600.0)
+    task = asyncio.create_task(
+        fetch(peer, parcel.manifest, parcel.fresh(), policy=patient, on_bytes=lambda count: started.set())
+    )
     await started.wait()
-    before = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await task
-    assert time.monotonic() - before < QUICK.idle_timeout_s / 2  # not by waiting for a time-out
-    await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(task, 30)  # not by waiting for a time-out
+    await asyncio.wait_for(gone.wait(), 30)
     await let_threads_end()
 
 
@@ -504,6 +504,7 @@ async def test_cancelling_before_the_connection_stands(
         await task
     go_on.set()
     await let_threads_end()
+    assert peer.ranges == []
     assert not any(sink["images"])
 
 

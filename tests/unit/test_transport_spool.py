@@ -202,14 +202,15 @@ def test_the_segment_that_wastes_least_is_taken(make_spool: MakeSpool) -> None:
 
 
 def test_recycled_memory_is_capped_and_gives_way(make_spool: MakeSpool) -> None:
-    spool = make_spool(memory_cap_bytes=5 * MIB, recycle_cap_bytes=3 * MIB)
-    blobs = [spool.write(picture(seed, 2 * MIB)) for seed in (1, 2)]
+    spool = make_spool(memory_cap_bytes=7 * MIB, recycle_cap_bytes=5 * MIB)
+    blobs = [spool.write(picture(seed, 2 * MIB)) for seed in (1, 2, 3)]
     for blob in blobs:
         spool.release(blob.manifest.hash)
-    assert spool.usage().recycled_bytes == blobs[0].manifest.size_bytes  # two would be over the cap
-    large = spool.write(picture(3, 4 * MIB))
+    assert spool.usage().recycled_bytes == 2 * blobs[0].manifest.size_bytes  # three would be over the cap
+    large = spool.write(picture(4, 6 * MIB))  # grows one of them, the other must go
     assert large.path.parent == spool.folders[0]
     assert spool.usage().recycled_bytes == 0
+    assert files_in(spool.folders[0]) == [large.path.name]
 
 
 def test_a_segment_too_large_for_the_cap_is_dropped_not_used(make_spool: MakeSpool) -> None:

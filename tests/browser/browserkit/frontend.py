@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ READY_MS = 90_000
 RUN_MS = 120_000
 ACTION_MS = 20_000
 JPEG_QUALITY = 85
+MARGIN_PX = 20
 
 Workflow = Mapping[str, Any]
 
@@ -54,21 +56,22 @@ _IMAGES_LOADED = """([id, count]) => {
     return images.length === count && images.every(image => image.complete && image.naturalWidth > 0);
 }"""
 
-_VIEW_RESTS = """() => {
-    const {scale, offset} = app.canvas.ds, now = [scale, ...offset].join(), still = window.flotillaView === now;
-    window.flotillaView = now;
-    return still;
+# Scales and moves the view so that all nodes fill the free part of the canvas, whatever panels are open.
+_SHOW_ALL = """() => {
+    const area = app.canvas.canvas.getBoundingClientRect(), side = 90, head = 110, foot = 30;
+    const boxes = app.rootGraph.nodes.map(node => node.boundingRect);
+    const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
+    const width = Math.max(...boxes.map(b => b[0] + b[2])) - left, height = Math.max(...boxes.map(b => b[1] + b[3])) - top;
+    const scale = Math.min(1, (area.width - 2 * side) / width, (area.height - head - foot) / height);
+    app.canvas.ds.scale = scale;
+    app.canvas.ds.offset = [side / scale - left, head / scale - top];
+    app.canvas.setDirty(true, true);
+    return [area.left + side, area.top + head, width * scale, height * scale];
 }"""
 
-# Left, top, right and bottom of all nodes in pixels of the page, with a margin.
-_GRAPH_ON_SCREEN = """() => {
-    const {scale, offset} = app.canvas.ds, margin = 16, box = app.canvas.canvas.getBoundingClientRect();
-    const areas = app.rootGraph.nodes.map(node => node.boundingRect);
-    const place = (x, y) => [box.left + (x + offset[0]) * scale, box.top + (y + offset[1]) * scale];
-    const [left, top] = place(Math.min(...areas.map(a => a[0])), Math.min(...areas.map(a => a[1])));
-    const [right, bottom] = place(Math.max(...areas.map(a => a[0] + a[2])), Math.max(...areas.map(a => a[1] + a[3])));
-    return [Math.max(0, left - margin), Math.max(0, top - margin), right + margin, bottom + margin];
-}"""
+_DRAWN = (
+    "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(done))))"
+)
 
 _NO_MENUS = """
     [data-testid="side-toolbar"], [data-testid="topbar-workflow-tabs"], [data-testid="minimap-container"],
@@ -102,7 +105,7 @@ class FrontEnd:
 
     def saved(self) -> dict[str, Any]:
         """The workflow as the front end would save it now."""
-        return dict(self.page.evaluate("() => app.rootGraph.serialize()"))
+        return dict(json.loads(self.page.evaluate("() => JSON.stringify(app.rootGraph.serialize())")))
 
     def node(self, node_id: int) -> dict[str, Any]:
         """One node of `saved`."""
@@ -130,6 +133,13 @@ class FrontEnd:
     def exported(self) -> dict[str, Any]:
         """The open workflow in API format, as the front end sends it."""
         return dict(self.page.evaluate("async () => (await app.graphToPrompt()).output"))
+
+    def set_value(self, node_id: int, widget: str, value: Any) -> None:
+        """Changes a widget of a node on the canvas."""
+        script = (
+            "([id, name, value]) => { app.rootGraph.getNodeById(id).widgets.find(w => w.name === name).value = value; }"
+        )
+        self.page.evaluate(script, [node_id, widget, value])
 
     # Running
 
@@ -175,22 +185,26 @@ class FrontEnd:
             "async ([key, value]) => { await app.extensionManager.setting.set(key, value); }", [key, value]
         )
 
-    def show_all(self) -> None:
-        """Brings the whole graph into view."""
-        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.Canvas.FitView'); }")
-        # The view glides into place; two equal looks in a row say that it has arrived.
-        self.page.wait_for_function(_VIEW_RESTS, polling=200)
-
     def picture(self, path: Path) -> None:
         """A screenshot of everything, with the whole graph in view."""
-        self.show_all()
+        self._show_all()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
 
     def picture_of_graph(self, path: Path) -> None:
-        """A JPEG of the nodes alone, for the examples."""
-        self.show_all()
-        left, top, right, bottom = self.page.evaluate(_GRAPH_ON_SCREEN)
-        clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        """A JPEG of the nodes alone, as the examples have beside them."""
+        left, top, width, height = self._show_all()
+        clip = {
+            "x": left - MARGIN_PX,
+            "y": top - MARGIN_PX,
+            "width": width + 2 * MARGIN_PX,
+            "height": height + 2 * MARGIN_PX,
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, type="jpeg", quality=JPEG_QUALITY, clip=clip, style=_NO_MENUS)
+
+    def _show_all(self) -> tuple[float, float, float, float]:
+        """Brings the whole graph into view; returns its left, top, width and height in pixels of the page."""
+        left, top, width, height = self.page.evaluate(_SHOW_ALL)
+        self.page.evaluate(_DRAWN)
+        return left, top, width, height
