@@ -38,6 +38,7 @@ from .workers.registry import WorkerRegistry
 log = get_logger("plugin")
 
 TRIM_EVERY_S = 30.0
+OLDER_FILE = "gpu_config.json"
 
 
 class Flotilla:
@@ -54,7 +55,7 @@ class Flotilla:
         self.identity = Identity(
             instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME") or socket.gethostname()
         )
-        self.registry = WorkerRegistry(folder / "workers.json", import_from=Path(__file__).parent / "gpu_config.json")
+        self.registry = WorkerRegistry(folder / "workers.json", import_from=older_configuration())
         self.spool = default_spool(self.identity.instance_id, temp_folder())
         self.pool = WorkerPool(
             self.registry,
@@ -128,6 +129,13 @@ class Flotilla:
         while True:
             await asyncio.sleep(TRIM_EVERY_S)
             await asyncio.to_thread(self.spool.trim, self.clock.now_s())
+
+
+def older_configuration() -> Path:
+    """The ``gpu_config.json`` of the older extension: in this folder, else in one beside it."""
+    own = Path(__file__).parent
+    beside = sorted(own.parent.glob("*[dD]istributed*/" + OLDER_FILE))
+    return next((path for path in [own / OLDER_FILE, *beside] if path.is_file()), own / OLDER_FILE)
 
 
 class FlotillaExtension(ComfyExtension):
