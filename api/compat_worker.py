@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..runtime.jobrun import MASTER_ID
 from ..utils.errors import InvalidInput
 from ..workers.address import MAX_PORT
-from ..workers.entries import Kind, WorkerEntry
+from ..workers.entries import MASTER_ID, Kind, WorkerEntry
 from ..workers.importer import infer_kind, older_address
 
 KINDS: tuple[Kind, ...] = ("local", "remote", "cloud")

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..jobs.model import JobState
-from ..runtime.jobrun import MASTER_ID
-from ..workers.entries import Kind, Name, Precision, Settings, Tag, WorkerId
+from ..workers.entries import MASTER_ID, Kind, Name, Precision, Settings, Tag, WorkerId
 
 MAX_OFFSET = 2**31
 

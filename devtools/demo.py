@@ -265,6 +265,7 @@ def run(options: argparse.Namespace) -> int:
         say(f"All answer after {time.monotonic() - started_s:.0f} s:\n{describe(fleet)}")
         identical = asyncio.run(_show(fleet, fleet.extras[0].url))
         if options.keep:
+            fleet.extras[0].ask_to_stop()
             print(f"\nThe fleet stays up until Ctrl+C:\n{describe(fleet)}", flush=True)
             wait_for_end()
         return 0 if identical else 1

@@ -26,9 +26,10 @@ from ..utils.errors import Conflict, FlotillaError, InvalidInput, NotFound
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.connection import WorkerHealth
+from ..workers.entries import MASTER_ID
 from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
-from .jobrun import MASTER_ID, JobRun
+from .jobrun import JobRun
 from .participants import ParticipantBook
 from .planner import Planner, Wishes
 from .results import ResultFetcher

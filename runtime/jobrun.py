@@ -10,8 +10,6 @@ from ..graph.plan import ItemPlan, JobPlan
 from ..utils.ids import new_id
 from .stage import StageRun
 
-MASTER_ID = "master"
-
 
 @dataclass(eq=False)
 class JobRun:

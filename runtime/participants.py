@@ -9,10 +9,9 @@ from ..graph.preflight import Capabilities
 from ..utils.errors import InvalidInput
 from ..utils.log import get_logger
 from ..workers import messages as m
-from ..workers.entries import Precision
+from ..workers.entries import MASTER_ID, Precision
 from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
-from .jobrun import MASTER_ID
 
 log = get_logger("participants")
 
@@ -48,11 +47,13 @@ class ParticipantBook:
         own = Capabilities(*self._own_choices(classes))
         participants = [Participant(MASTER_ID, self.name(MASTER_ID), True, capabilities=own)]
         for entry in entries:
-            if not entry.enabled or (worker_ids is not None and entry.id not in worker_ids):
+            if (not entry.enabled) if worker_ids is None else (entry.id not in worker_ids):
                 continue
             state = health.get(entry.id)
             unavailable = ""
-            if state is None or state.state != "online":
+            if not entry.enabled:
+                unavailable = "it is disabled"
+            elif state is None or state.state != "online":
                 unavailable = (state.message or state.reason or state.state) if state is not None else "not linked yet"
             known = self._capabilities.get(entry.id)
             participants.append(Participant(entry.id, entry.name, False, capabilities=known, unavailable=unavailable))

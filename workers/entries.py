@@ -9,6 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ..utils.errors import Conflict, InvalidInput
 from .address import WorkerAddress, parse_address
 
+MASTER_ID = "master"
+"""What the master is called among the participants of a job; no worker may have this id."""
+
 Kind = Literal["local", "remote", "cloud"]
 Precision = Literal["exact", "half", "8bit"]
 
@@ -16,6 +19,8 @@ Precision = Literal["exact", "half", "8bit"]
 def _visible(value: str) -> str:
     if value != value.strip() or not value.isprintable():
         raise ValueError("must not hold control characters or begin or end with a space")
+    if value == MASTER_ID:
+        raise ValueError(f"must not be {MASTER_ID!r}, which names this server itself")
     return value
 
 

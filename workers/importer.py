@@ -120,7 +120,7 @@ def _import_worker(raw: Mapping[str, Any], number: int, earlier: list[WorkerEntr
         older["cuda_device"] = cuda_device
     if isinstance(extra_args, str):
         older["extra_args"] = extra_args
-    if isinstance(raw.get("host"), str):
+    if isinstance(raw.get("host"), str) and "@" not in raw["host"]:  # else it may hold credentials
         older["host"] = raw["host"]
     if port is not None:
         older["port"] = older_port(port)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,18 +46,17 @@ class TinyModelFiles:
 def _write(path: Path, weights: Weights) -> None:
     """Writes ``path`` so that a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(save(weights))
-        Path(partial).replace(path)
+        partial.write_bytes(save(weights))
+        partial.replace(path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 
 def build(models_dir: Path) -> TinyModelFiles:
-    """Builds the model's files below ``models_dir`` (about 26 MB) from the shipped weights; same bytes every time.
+    """Builds the model's files below ``models_dir`` (about 25 MB) from the shipped weights; same bytes every time.
 
     Raises OSError when the shipped weights cannot be read or a file cannot be written.
     """

@@ -80,12 +80,14 @@ def add_worker(master: Client, instance: Instance) -> None:
 def restore(master: Client, fleet: Fleet) -> None:
     """Puts the master's settings and workers back to how the session's fleet began."""
     master.change_settings(**DEFAULT_SETTINGS)
-    ours = {worker.id for worker in fleet.workers}
+    ours = {worker.id: worker for worker in fleet.workers}
     for entry in master.get("/distributed/v2/workers")["workers"]:
         if entry["id"] not in ours:
             master.delete(f"/distributed/v2/workers/{entry['id']}")
         elif not entry["enabled"] or entry["precision"] != "exact":
             master.change_worker(entry["id"], enabled=True, precision="exact")
+    for worker_id in ours.keys() - master.states().keys():  # a test took it out
+        add_worker(master, ours[worker_id])
     eventually(lambda: all(master.states()[worker] == "online" for worker in ours), "the fleet's workers are online")
 
 
