@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tomlkit
 
-from .env import say
+from .env import say, wait_for
 from .files import link_folder, process_lock, remove_tree
 from .paths import DEV, ROOT
 
@@ -171,12 +171,7 @@ def run_tests(arguments: Sequence[str], fast: bool = False) -> int:
     if not any(_names_a_path(argument) for argument in rest):
         command.append(str(TESTS))
     sys.stdout.flush()
-    process = subprocess.Popen([*command, *rest])
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # pytest got the same Ctrl+C; it stops its fleets and reports
+    return wait_for(subprocess.Popen([*command, *rest]))
 
 
 def run(options: argparse.Namespace) -> int:

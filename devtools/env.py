@@ -203,9 +203,13 @@ def reexecute(arguments: Sequence[str]) -> int:
     command = [str(venv_python()), str(ROOT / "dev.py"), *arguments]
     if os.name != "nt":
         os.execv(command[0], command)
-    process = subprocess.Popen(command)
+    return wait_for(subprocess.Popen(command))
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Waits for a child to end, through Ctrl+C too: the child gets the same one and tidies up. Returns its status."""
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            continue  # the child got the same Ctrl+C and is tidying up
+            continue

@@ -6,6 +6,7 @@ import os
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import queue_probe
 from .makers import KitAudio, KitCombo, KitConditioning, KitImage, KitLatent, KitMask
 from .passers import KitCount, KitFail, KitRare, KitSlow
 from .recorders import KitHash, KitSave
@@ -29,6 +30,9 @@ _ALWAYS: tuple[type[io.ComfyNode], ...] = (
 
 class KitExtension(ComfyExtension):
     """The kit as ComfyUI sees it."""
+
+    async def on_load(self) -> None:
+        queue_probe.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         nodes = list(_ALWAYS)

@@ -58,7 +58,7 @@ _IMAGES_LOADED = """([id, count]) => {
 
 # Scales and moves the view so that all nodes fill the free part of the canvas, whatever panels are open.
 _SHOW_ALL = """() => {
-    const area = app.canvas.canvas.getBoundingClientRect(), side = 90, head = 110, foot = 30;
+    const area = app.canvas.canvas.getBoundingClientRect(), side = 90, head = 170, foot = 30;
     const boxes = app.rootGraph.nodes.map(node => node.boundingRect);
     const left = Math.min(...boxes.map(b => b[0])), top = Math.min(...boxes.map(b => b[1]));
     const width = Math.max(...boxes.map(b => b[0] + b[2])) - left, height = Math.max(...boxes.map(b => b[1] + b[3])) - top;
