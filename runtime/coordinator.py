@@ -10,8 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..graph.plan import JobPlan, build_item_prompt
-from ..graph.preflight import fit
+from ..graph.plan import JobPlan
 from ..host.records import HostQueue, MakeWatch
 from ..jobs import events as ev
 from ..jobs import instructions as ins
@@ -22,7 +21,7 @@ from ..jobs.view import JobView
 from ..transport.manifest import BlobManifest
 from ..utils.background import Background
 from ..utils.clock import Clock
-from ..utils.errors import Conflict, FlotillaError, InvalidInput, NotFound
+from ..utils.errors import Conflict, InvalidInput, LinkLost, NotFound
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.connection import WorkerHealth
@@ -103,7 +102,7 @@ class Coordinator:
                 abandoned=lambda: self._call_soon(self.cancel, run.job_id, "the node was interrupted"),
             )
         self._jobs[job_id] = run
-        self.watch.hold()
+        self._watch_prompts()
         for participant_id in plan.left_out:
             if self._pool.link(participant_id) is not None:  # so that what was installed since counts next time
                 self._background.spawn(self._pool.send(participant_id, m.AskCapabilities()))
@@ -130,8 +129,6 @@ class Coordinator:
             log.warning("left out of a job", job=job_id, participant=participant, reason=reason)
         self._waiting.append(job_id)
         self._activate_waiting()
-        if self._reconciler is None:
-            self._reconciler = self._background.spawn(self._reconcile_while_busy())
 
     def drop(self, job_id: str, reason: str) -> None:
         """The host refused the job's prompt: there never was a job."""
@@ -264,11 +261,16 @@ class Coordinator:
             self._feed(ev.JobGathered(prompt_id))
             run.release_memory()
 
+    def _watch_prompts(self) -> None:
+        self.watch.hold()
+        if self._reconciler is None:
+            self._reconciler = self._background.spawn(self._reconcile_while_busy())
+
     async def _reconcile_while_busy(self) -> None:
         """Notices prompts that left the host's queue without our hearing of it: deleted, or no hook on this host."""
-        while open_jobs := [run for run in self._jobs.values() if run.accepted and run.stages]:
+        while any(run.stages for run in self._jobs.values()):
             running, waiting = self._queue.live()
-            for run in open_jobs:
+            for run in [run for run in self._jobs.values() if run.accepted and run.stages]:
                 if run.job_id in running:
                     if not self.watch.available:
                         self.prompt_started(run.job_id)
@@ -309,30 +311,22 @@ class Coordinator:
     def _send_lease(self, lease: ins.SendLease) -> None:
         if lease.participant_id == MASTER_ID:
             return  # the master's item is its own prompt, which is in its queue already
-        run = self._jobs[lease.job_id]
-        item = run.item(lease.index)
+        self._background.spawn(self._send_lease_now(self._jobs[lease.job_id], lease))
+
+    async def _send_lease_now(self, run: JobRun, lease: ins.SendLease) -> None:
+        """A lease that cannot be sent ends the item; a link that is lost meanwhile is told by `on_state`."""
         try:
-            prompt = build_item_prompt(run.plan, item)
-            capabilities = self.participants.capabilities(lease.participant_id)
-            if capabilities is not None:
-                prompt = fit(prompt, capabilities)[0]
-        except FlotillaError as error:
-            failure = Failure(kind="plan", message=str(error), participant_id=lease.participant_id)
-            failed = ev.ItemFailed(lease.job_id, lease.index, lease.attempt, lease.participant_id, failure, retry=False)
-            self._call_soon(self._feed, failed)
+            worker_id = lease.participant_id
+            capabilities, precision = self.participants.capabilities(worker_id), self.participants.precision(worker_id)
+            await self._pool.send(worker_id, run.lease(lease.index, lease.attempt, capabilities, precision))
+        except LinkLost:
             return
-        message = m.Lease(
-            job_id=lease.job_id,
-            index=lease.index,
-            attempt=lease.attempt,
-            prompt_id=run.prompt_id(lease.index, lease.attempt),
-            prompt=prompt,
-            extra_data=run.worker_extra_data(lease.index, lease.attempt),
-            precision=self.participants.precision(lease.participant_id),
-            node_id=item.node_id,
-            title=f"item {item.k + 1} of {item.count}",
-        )
-        self._background.spawn(self._pool.send(lease.participant_id, message))
+        except Exception as error:
+            log.warning("an item could not be sent", job=lease.job_id, worker=lease.participant_id, error=error)
+            failure = Failure(kind="plan", message=str(error), participant_id=lease.participant_id)
+            self._feed(
+                ev.ItemFailed(lease.job_id, lease.index, lease.attempt, lease.participant_id, failure, retry=False)
+            )
 
     def _own_item_done(self, run: JobRun, index: int) -> None:
         run.seconds.setdefault(index, self._clock.now_s() - (run.started_s or self._clock.now_s()))

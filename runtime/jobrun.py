@@ -6,8 +6,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph.plan import ItemPlan, JobPlan
+from ..graph.plan import ItemPlan, JobPlan, build_item_prompt
+from ..graph.preflight import Capabilities, fit
 from ..utils.ids import new_id
+from ..workers import messages as m
+from ..workers.entries import Precision
 from .stage import StageRun
 
 
@@ -37,11 +40,30 @@ class JobRun:
         """The plan of one item."""
         return self.plan.items[index]
 
-    def prompt_id(self, index: int, attempt: int) -> str:
-        """The id of the worker's prompt for this attempt."""
-        return self.prompt_ids.setdefault((index, attempt), new_id())
+    def lease(self, index: int, attempt: int, capabilities: Capabilities | None, precision: Precision) -> m.Lease:
+        """What a worker is sent for this attempt, in that worker's spelling of file names. Raises InvalidPrompt."""
+        item = self.item(index)
+        prompt = build_item_prompt(self.plan, item)
+        if capabilities is not None:
+            prompt = fit(prompt, capabilities)[0]
+        return m.Lease(
+            job_id=self.job_id,
+            index=index,
+            attempt=attempt,
+            prompt_id=self.prompt_ids.setdefault((index, attempt), new_id()),
+            prompt=prompt,
+            extra_data=self._worker_extra_data(index, attempt),
+            precision=precision,
+            node_id=item.node_id,
+            title=f"item {item.k + 1} of {item.count}",
+        )
 
-    def worker_extra_data(self, index: int, attempt: int) -> dict[str, Any]:
+    def release_memory(self) -> None:
+        """Lets go of gathered values and of all that only a running job needs."""
+        self.stages.clear()
+        self.extra_data = {}
+
+    def _worker_extra_data(self, index: int, attempt: int) -> dict[str, Any]:
         """What travels with an item's prompt: the workflow for nodes that ask for it, and where the item belongs.
 
         Never the user's tokens, and no client id of the user's: a worker's messages would go to strangers.
@@ -53,8 +75,3 @@ class JobRun:
         if isinstance(self.extra_data.get("extra_pnginfo"), dict):
             extra["extra_pnginfo"] = self.extra_data["extra_pnginfo"]
         return extra
-
-    def release_memory(self) -> None:
-        """Lets go of gathered values and of all that only a running job needs."""
-        self.stages.clear()
-        self.extra_data = {}

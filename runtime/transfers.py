@@ -11,11 +11,14 @@ from ..jobs.model import Failure
 from ..transport.manifest import BlobManifest
 from ..utils.background import Background
 from ..utils.errors import FlotillaError
+from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
 from .jobrun import JobRun
 from .results import ResultFetcher
+
+log = get_logger("transfers")
 
 
 class Transfers:
@@ -59,8 +62,10 @@ class Transfers:
             await self._fetcher.fetch(
                 worker_id, address, lambda: self._pool.link(worker_id), order.result, stage.assembly, item.k
             )
-        except FlotillaError as error:
-            failure = Failure(kind="transfer", message=str(error), participant_id=worker_id)
+        except Exception as error:
+            if not isinstance(error, FlotillaError):
+                log.exception("a result could not be brought over", job=order.job_id, worker=worker_id)
+            failure = Failure(kind="transfer", message=str(error) or type(error).__name__, participant_id=worker_id)
             self._feed(ev.FetchFailed(order.job_id, order.index, order.attempt, worker_id, failure))
             return
         self._feed(ev.ResultFetched(order.job_id, order.index, order.attempt, worker_id))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from devtools.tiny_model.build import build
 from devtools.tiny_model.conditioning import encode_scene
 from devtools.tiny_model.scenes import draw_scene
