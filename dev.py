@@ -7,9 +7,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from devtools import env, hosts, paths
+
+MOST_WORKERS = 64
+MOST_THREADS = 1024
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """A type for argparse: a whole number in a range."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {lowest} to {highest}")
+        return number
+
+    return parse
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -25,16 +43,22 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = add("demo", "Make pictures on a master and two workers, and compare them with a single server's.")
     add_host(demo)
-    demo.add_argument("--workers", type=int, default=2, metavar="N", help="workers beside the master (default 2)")
+    demo.add_argument(
+        "--workers", type=_whole(0, MOST_WORKERS), default=2, metavar="N", help="workers beside the master (default 2)"
+    )
     demo.add_argument("--keep", action="store_true", help="leave the fleet up and print its addresses")
 
     fleet = add("fleet", "Start a master and workers on this machine, until Ctrl+C or the end of stdin.")
     add_host(fleet)
-    fleet.add_argument("--workers", type=int, default=2, metavar="N", help="how many workers (default 2)")
-    fleet.add_argument("--base-port", type=int, metavar="P", help="first port to try; drawn at random without")
+    fleet.add_argument(
+        "--workers", type=_whole(0, MOST_WORKERS), default=2, metavar="N", help="how many workers (default 2)"
+    )
+    fleet.add_argument(
+        "--base-port", type=_whole(1024, 65_535), metavar="P", help="first port to try; drawn at random without"
+    )
     fleet.add_argument("--json", action="store_true", help="print one line of JSON once all answer")
     fleet.add_argument("--extra-nodes", action="append", default=[], metavar="DIR", help="more custom nodes for all")
-    fleet.add_argument("--threads", type=int, metavar="N", help="torch threads per instance")
+    fleet.add_argument("--threads", type=_whole(1, MOST_THREADS), metavar="N", help="torch threads per instance")
     fleet.add_argument("--plain", action="store_true", help="plain ComfyUI servers, without Flotilla")
     fleet.add_argument("--api-nodes", action="store_true", help="let the hosts load their API nodes")
 

@@ -22,7 +22,8 @@ from .runtime import context
 from .runtime.agent import Agent
 from .runtime.coordinator import Coordinator
 from .runtime.results import ResultFetcher
-from .transport.spool_place import default_spool
+from .transport.memory import Reserve
+from .transport.spool_place import default_spool, total_ram_bytes
 from .utils.background import Background
 from .utils.clock import SystemClock
 from .utils.ids import new_id
@@ -37,7 +38,9 @@ from .workers.registry import WorkerRegistry
 
 log = get_logger("plugin")
 
-TRIM_EVERY_S = 30.0
+TRIM_EVERY_S = 10.0
+RESERVE_SHARE_OF_RAM = 0.25
+"""How much memory of past results may be kept for the next job, for some seconds."""
 OLDER_FILE = "gpu_config.json"
 
 
@@ -56,6 +59,7 @@ class Flotilla:
             instance_id=new_id(), version=VERSION, name=os.environ.get("FLOTILLA_NAME") or socket.gethostname()
         )
         self.registry = WorkerRegistry(folder / "workers.json", import_from=older_configuration())
+        self.reserve = Reserve(int(total_ram_bytes() * RESERVE_SHARE_OF_RAM))
         self.spool = default_spool(self.identity.instance_id, temp_folder())
         self.pool = WorkerPool(
             self.registry,
@@ -73,6 +77,7 @@ class Flotilla:
             clock=clock,
             call_soon=server.call_soon,
             make_watch=CachePromptWatch,
+            reserve=self.reserve,
             own_choices=choices_of,
         )
         self.agent = Agent(
@@ -119,9 +124,9 @@ class Flotilla:
         for remark in self.registry.import_remarks:
             log.warning("taken over from an older configuration", remark=remark)
         self.pool.start()
-        self.background.spawn(self._keep_spool())
+        self.background.spawn(self._keep_memory())
 
-    async def _keep_spool(self) -> None:
+    async def _keep_memory(self) -> None:
         """Removes what instances left behind that ended without cleaning up; later gives unused memory back."""
         removed = await asyncio.to_thread(self.spool.clear_at_start)
         if removed:
@@ -129,6 +134,7 @@ class Flotilla:
         while True:
             await asyncio.sleep(TRIM_EVERY_S)
             await asyncio.to_thread(self.spool.trim, self.clock.now_s())
+            await asyncio.to_thread(self.reserve.trim, self.clock.now_s())
 
 
 def older_configuration() -> Path:

@@ -76,9 +76,6 @@ def describe(fleet: Fleet) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Carries out `dev.py fleet`; returns the exit status."""
-    if options.workers < 0:
-        say("--workers must be 0 or more.")
-        return 2
     end_on_signals()
     end_on_stdin()
     fleet: Fleet | None = None

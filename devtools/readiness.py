@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from urllib.error import HTTPError
@@ -12,7 +11,6 @@ from .instances import Instance, request_json
 START_TIMEOUT_S = 180.0
 ONLINE_TIMEOUT_S = 20.0
 POLL_S = 0.1
-NOT_FOUND = 404
 
 STATES_ONLINE = ("online", "busy")
 
@@ -60,7 +58,7 @@ def worker_states(master: Instance) -> dict[str, tuple[str, str]]:
     """Worker id → (state, reason), as the master sees them.
 
     Raises:
-        OSError: The master does not answer, or has no such route (HTTPError 404).
+        OSError: The master does not answer, or has refuses (HTTPError).
     """
     answer = request_json(f"{master.url}/distributed/v2/workers")
     return {entry["id"]: (entry["state"], entry.get("reason") or "") for entry in answer["workers"]}
@@ -77,10 +75,7 @@ def await_online(master: Instance, workers: Sequence[Instance]) -> None:
         try:
             states = worker_states(master)
         except HTTPError as error:
-            if error.code != NOT_FOUND:
-                raise failure(master, f"answers {error.code} about its workers") from error
-            print("The pack has no route /distributed/v2/workers; not waiting for links.", file=sys.stderr)
-            return
+            raise failure(master, f"answers {error.code} about its workers") from error
         offline = {
             worker.id: states.get(worker.id, ("unknown", "not in the registry"))
             for worker in workers

@@ -13,9 +13,6 @@ from aiohttp import web
 from server import PromptServer
 
 PromptHandler = Callable[[dict[str, Any]], dict[str, Any]]
-Middleware = Callable[
-    [web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[web.StreamResponse]
-]
 
 SYSTEM_USER = "flotilla"
 
@@ -69,10 +66,6 @@ class HostServer:
     def address(self) -> str | None:
         """The address listened on; None before the server listens."""
         return getattr(self._instance, "address", None)
-
-    def send_event(self, name: str, data: dict[str, Any], client_id: str | None = None) -> None:
-        """Sends a JSON message to a front end, or to all. ``data`` must hold JSON values only: others kill the host."""
-        self._instance.send_sync(name, data, client_id)
 
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         """Runs ``callback`` on the server's loop, from any thread. Silent when that loop is already closed."""

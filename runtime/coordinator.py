@@ -19,6 +19,7 @@ from ..jobs.model import Failure, ItemState, JobState
 from ..jobs.selection import choose_route
 from ..jobs.view import JobView
 from ..transport.manifest import BlobManifest
+from ..transport.memory import Reserve
 from ..utils.background import Background
 from ..utils.clock import Clock
 from ..utils.errors import Conflict, InvalidInput, LinkLost, NotFound
@@ -57,6 +58,7 @@ class Coordinator:
         clock: Clock,
         call_soon: Callable[..., None],
         make_watch: MakeWatch,
+        reserve: Reserve | None = None,
         own_choices: Callable[[Iterable[str]], tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]],
     ) -> None:
         self._registry = registry
@@ -65,6 +67,7 @@ class Coordinator:
         self._fetcher = fetcher
         self._clock = clock
         self._call_soon = call_soon
+        self._reserve = reserve
         self.participants = ParticipantBook(registry, pool, own_choices)
         self._machine = Machine()
         self._planner = Planner(registry, self.participants, clock, self._load, choose_route)
@@ -100,13 +103,14 @@ class Coordinator:
                 precision_of=self.participants.precision,
                 delivered=lambda index: self._call_soon(self._own_item_done, run, index),
                 abandoned=lambda: self._call_soon(self.cancel, run.job_id, "the node was interrupted"),
+                reserve=self._reserve,
             )
         self._jobs[job_id] = run
         self._watch_prompts()
         for participant_id in plan.left_out:
             if self._pool.link(participant_id) is not None:  # so that what was installed since counts next time
                 self._background.spawn(self._pool.send(participant_id, m.AskCapabilities()))
-        specs = tuple(ev.ItemSpec(item.index, item.planned_for, pinned=item.by_master_prompt) for item in plan.items)
+        specs = tuple(ev.ItemSpec(item.index, item.planned_for, item.by_master_prompt) for item in plan.items)
         self._feed(
             ev.JobPlanned(
                 job_id,

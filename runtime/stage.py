@@ -13,6 +13,7 @@ from typing import Any
 
 from ..graph.plan import StagePlan
 from ..transport.assemble import Assembly
+from ..transport.memory import Reserve
 from ..transport.values import Value
 from ..utils.errors import FlotillaError, InvalidInput
 
@@ -27,13 +28,15 @@ class StageRun:
         precision_of: Callable[[str], str],
         delivered: Callable[[int], None],
         abandoned: Callable[[], None],
+        reserve: Reserve | None = None,
     ) -> None:
         """``precision_of`` tells how exactly a participant's results travel. ``delivered`` is called with an item's index
-        in the job when the master has computed it itself, ``abandoned`` when the node stops waiting."""
+        in the job when the master has computed it itself, ``abandoned`` when the node stops waiting.
+        Large results are gathered in memory of ``reserve``."""
         self.plan = plan
         # The host's cache must not answer with what arrived rounded when it is to arrive exactly now.
         self.fingerprint = " ".join([plan.fingerprint, *(precision_of(item.planned_for) for item in plan.items)])
-        self.assembly = Assembly(len(plan.items))
+        self.assembly = Assembly(len(plan.items), reserve=reserve)
         self._delivered = delivered
         self._abandoned = abandoned
         self._lock = threading.Lock()

@@ -21,7 +21,7 @@ from .dtypes import TORCH_DTYPES
 from .join import Piece, check_alike, join_audio, join_batches, join_latents
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .manifest import BlobManifest, TensorSpec, split_name, tensor_name
-from .memory import empty
+from .memory import Reserve, empty
 from .precision import widen
 from .values import JSON, LATENT, PLAIN_KINDS, PRIMARY, Value
 
@@ -50,11 +50,15 @@ class ItemSink(Mapping[str, memoryview]):
 class Assembly:
     """Takes ``item_count`` items in any order, from any thread, each once, and joins them by index."""
 
-    def __init__(self, item_count: int, limits: TransportLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, item_count: int, limits: TransportLimits = DEFAULT_LIMITS, reserve: Reserve | None = None
+    ) -> None:
+        """Large memory comes from ``reserve``, if there is one, and goes back there with the last tensor in it."""
         if item_count < 1:
             raise InvalidInput("An assembly needs at least one item.")
         self.item_count = item_count
         self._limits = limits
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._items: dict[int, ItemSink] = {}
         self._in_place: dict[int, ItemSink] = {}  # who writes, or has written, into the shared memory at an index
@@ -145,7 +149,7 @@ class Assembly:
                 target = self._place(sink, spec)
                 exact = spec.dtype == spec.restore_dtype
                 sink.targets[spec.name] = target
-                sink.stored[spec.name] = target if exact else empty(spec.shape, TORCH_DTYPES[spec.dtype])
+                sink.stored[spec.name] = target if exact else self._empty(spec.shape, TORCH_DTYPES[spec.dtype])
             if sink.in_place:
                 self._in_place[index] = sink
             self._known.append(sink)
@@ -160,13 +164,16 @@ class Assembly:
             layout = self._layouts.get(value)
             fits = layout is not None and layout.dtype == dtype and tuple(layout.shape[1:]) == spec.shape
             if layout is None or not (fits or self._in_place):
-                layout = self._layouts[value] = empty((self.item_count, *spec.shape), dtype)
+                layout = self._layouts[value] = self._empty((self.item_count, *spec.shape), dtype)
                 fits = True
             if fits and sink.index not in self._in_place:
                 sink.in_place = True
                 with torch.inference_mode(False):
                     return layout[sink.index]
-        return empty(spec.shape, dtype)
+        return self._empty(spec.shape, dtype)
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return empty(shape, dtype, self._reserve)
 
     def _is_late(self, sink: ItemSink) -> bool:
         """Whether ``sink`` comes too late to be taken; it is then let go."""

@@ -56,7 +56,7 @@ def sound(samples: int, rate: int = 44_100, channels: int = 2) -> dict[str, Valu
 def test_items_that_fit_are_joined_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[torch.Tensor] = []
 
-    def counting(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    def counting(shape: tuple[int, ...], dtype: torch.dtype, _reserve: object) -> torch.Tensor:
         taken.append(torch.empty(shape, dtype=dtype))
         return taken[-1]
 

@@ -123,12 +123,16 @@ class FrontEnd:
 
     def missing_card(self) -> str:
         """What the front end's own list of errors says of missing nodes; empty when it complains of none."""
+        self.open_errors()
+        cards = self.page.get_by_test_id("missing-node-card")
+        return "\n".join(cards.all_inner_texts())
+
+    def open_errors(self) -> None:
+        """Opens the front end's list of errors, if it offers one."""
         details = self.page.get_by_role("button", name="View details")
         if details.count():
             details.click()
             self.page.get_by_test_id("properties-panel").wait_for()
-        cards = self.page.get_by_test_id("missing-node-card")
-        return "\n".join(cards.all_inner_texts())
 
     def exported(self) -> dict[str, Any]:
         """The open workflow in API format, as the front end sends it."""
@@ -143,19 +147,27 @@ class FrontEnd:
 
     # Running
 
-    def run(self) -> str:
-        """Presses Run and waits for the good end; returns the prompt id.
-
-        Raises AssertionError where the server refuses the prompt or the run ends in another way.
-        """
+    def press_run(self) -> str:
+        """Presses Run and returns the prompt id. Raises AssertionError where the server refuses the prompt."""
         self.page.evaluate(_RECORD)
         with self.page.expect_response(lambda response: response.url.endswith("/api/prompt")) as queued:
             self.page.get_by_test_id("queue-button").click()
         assert queued.value.ok, queued.value.text()
-        prompt_id = str(queued.value.json()["prompt_id"])
+        return str(queued.value.json()["prompt_id"])
+
+    def ending(self, prompt_id: str) -> str:
+        """Waits for the end of a run; returns the name of the message that told of it."""
         self.page.wait_for_function("id => window.flotillaRun.ended[id]", arg=prompt_id, timeout=RUN_MS)
-        kind = self.page.evaluate("id => window.flotillaRun.ended[id]", prompt_id)
-        assert kind == "execution_success", self.page.evaluate("() => window.flotillaRun.error")
+        return str(self.page.evaluate("id => window.flotillaRun.ended[id]", prompt_id))
+
+    def error(self) -> dict[str, Any]:
+        """What the last run failed with; empty if it did not fail."""
+        return dict(self.page.evaluate("() => window.flotillaRun.error ?? {}"))
+
+    def run(self) -> str:
+        """Presses Run and waits for the good end; returns the prompt id. Raises AssertionError for another end."""
+        prompt_id = self.press_run()
+        assert self.ending(prompt_id) == "execution_success", self.error()
         return prompt_id
 
     def progress(self, node_id: int) -> list[tuple[float, float]]:
