@@ -115,8 +115,10 @@ def _worker_out(services: Services, entry: WorkerEntry, health: WorkerHealth | N
         since_s=max(0.0, services.clock.now_s() - health.since_s) if health and health.since_s else None,
         rtt_ms=health.rtt_ms if health else None,
         version=health.peer.version if health and health.peer else None,
-        same_host=services.fetcher.is_same_host(entry.id),
-        queue=wire.QueueOut(running=status.running, pending=status.pending, ours=status.ours) if status else None,
+        same_host=entry.enabled and services.fetcher.is_same_host(entry.id),
+        queue=wire.QueueOut(running=status.running, pending=status.pending, ours=status.ours)
+        if status and entry.enabled
+        else None,
     )
 
 

@@ -49,17 +49,18 @@ def main() -> int:
 
 
 def collect(runs: int, frames: int, env: dict[str, str]) -> tuple[list[float], list[float]]:
-    """Seconds, and the master's peak memory above its memory before, in bytes, of each run."""
+    """Seconds, and the master's peak memory above its memory before the first run, in bytes, of each run."""
     seconds, peaks = [], []
     with tempfile.TemporaryDirectory() as folder:
         env = {**env, "FLOTILLA_BENCH_DIR": folder}
         with Fleet(workers=WORKERS, extra_nodes=[ROOT / "benchmarks" / "bench_nodes"], env=env) as fleet:
             call(f"{fleet.master.url}/distributed/v2/settings", {"master_delegate_only": True}, method="PATCH")
+            before = memory_kib(fleet.master.pid, "VmRSS")  # before anything is kept for a next run
             for number in range(runs + 1):
                 run = f"run{number}"
                 call(f"{fleet.master.url}/free", {"unload_models": False, "free_memory": True})
                 time.sleep(1.0)
-                before = reset_peak(fleet.master.pid)
+                reset_peak(fleet.master.pid)
                 run_prompt(fleet.master.url, workflow(run, frames))
                 peak = memory_kib(fleet.master.pid, "VmHWM") - before
                 entered = stamps(Path(folder), f"{run}.entered.*.json")
@@ -91,10 +92,9 @@ def memory_kib(pid: int, field: str) -> int:
     raise RuntimeError(f"this system does not tell {field}")
 
 
-def reset_peak(pid: int) -> int:
-    """Forgets the process's peak so far; returns its present memory in KiB."""
+def reset_peak(pid: int) -> None:
+    """Forgets the process's peak so far."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-    return memory_kib(pid, "VmRSS")
 
 
 def copy_speeds(size_bytes: int, runs: int) -> list[float]:

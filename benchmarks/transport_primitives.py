@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
+import importlib
 import statistics
 import subprocess
 import sys
@@ -23,9 +25,7 @@ from aiohttp import web
 from blake3 import blake3
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from loader import load_package
-
-load_package()
+importlib.import_module("loader").load_package()
 
 from flotilla.transport.assemble import Assembly, ItemSink  # noqa: E402
 from flotilla.transport.chunks import CHUNK_BYTES  # noqa: E402
@@ -87,7 +87,7 @@ def sink_of(blob: StoredBlob) -> ItemSink:
 
 def measure_memory(measure: Measure, source: torch.Tensor, folder: Path) -> None:
     """What memory, the hash and the memory file system can do without us."""
-    data = memoryview(source.numpy()).cast("B")
+    data = source.numpy().data.cast("B")
     target = torch.zeros_like(source)
     path = folder / "raw"
 
@@ -104,22 +104,41 @@ def measure_memory(measure: Measure, source: torch.Tensor, folder: Path) -> None
     path.unlink()
 
 
+def _write(spool: Spool, values: dict[str, Value], held: list[StoredBlob]) -> None:
+    held.append(spool.write(values))
+
+
+def _release(spool: Spool, held: list[StoredBlob]) -> None:
+    while held:
+        spool.release(held.pop().manifest.hash)
+
+
 def measure_transport(measure: Measure, source: torch.Tensor, folder: Path, disk: Path) -> None:
     """The spool and both ways out of it, hashes included."""
     size_bytes = source.numel() * source.element_size()
     values = {"images": Value(IMAGE, source)}
-    caps = {"memory_cap_bytes": GIB + 4 * size_bytes, "disk_cap_bytes": GIB + 4 * size_bytes}
+    cap_bytes = GIB + 4 * size_bytes
+
+    def open_spool(recycle_cap_bytes: int) -> Spool:
+        return Spool(
+            folder,
+            disk,
+            memory_cap_bytes=cap_bytes,
+            disk_cap_bytes=cap_bytes,
+            recycle_cap_bytes=recycle_cap_bytes,
+        )
+
     for label, recycle_cap_bytes in (("fresh", 0), ("recycled", GIB + 2 * size_bytes)):
-        spool = Spool(folder, disk, recycle_cap_bytes=recycle_cap_bytes, **caps)
+        spool = open_spool(recycle_cap_bytes)
         spool.release(spool.write(values).manifest.hash)
         held: list[StoredBlob] = []
         measure(
             f"spool write + hash, {label}",
-            lambda held=held, spool=spool: held.append(spool.write(values)),
-            lambda held=held, spool=spool: [spool.release(blob.manifest.hash) for blob in held] and held.clear(),
+            functools.partial(_write, spool, values, held),
+            functools.partial(_release, spool, held),
         )
         spool.close()
-    spool = Spool(folder, disk, recycle_cap_bytes=0, **caps)
+    spool = open_spool(0)
     try:
         blob = spool.write(values)
         used = sink_of(blob)

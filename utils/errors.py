@@ -25,12 +25,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+SHOWN_MODULE = "flotilla"
+
 
 class FlotillaError(Exception):
     """Root of all errors raised on purpose. ``code`` is stable API; ``status`` is the HTTP status it maps to."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
+
+    def __init_subclass__(cls) -> None:
+        # The host shows errors with their module, which for a pack is the whole path of its folder.
+        cls.__module__ = SHOWN_MODULE
 
     def __init__(self, message: str, *, cure: str = "", details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -40,6 +46,9 @@ class FlotillaError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.cure}".strip()
+
+
+FlotillaError.__module__ = SHOWN_MODULE
 
 
 class InvalidInput(FlotillaError):

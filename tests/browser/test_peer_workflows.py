@@ -71,7 +71,6 @@ def test_txt2img_runs_unchanged(tab: FrontEnd, master: Client, peer_workflow: Re
     said = tab.progress(COLLECTOR)
     assert [value for value, _ in said] == sorted(value for value, _ in said), "progress only grows"
     assert said[-1][0] == said[-1][1]
-    assert max(tab.shown_progress(COLLECTOR)) == 1
     for theme in ("light", "dark"):
         tab.setting("Comfy.ColorPalette", theme)
         tab.picture(artefacts / f"txt2img-{theme}.png")

@@ -29,6 +29,33 @@ def slow_workflow() -> Saved:
     return graph
 
 
+def test_bar_on_the_collector_moves_while_workers_are_at_work(tab: FrontEnd, artefacts: Path) -> None:
+    """The master's own item takes no time, the workers' items some seconds."""
+    graph = Saved()
+    delay = graph.add("DistributedValue", ["0", '{"1":"2","2":"4","_type":"FLOAT"}'], outputs=[("value", "FLOAT")])
+    image = graph.add(
+        "KitImage",
+        [71, "fixed", 32, 32, 1, 0, "slow on workers"],
+        outputs=[("image", "IMAGE")],
+        widgets={"delay_s": ((delay, 0), "FLOAT")},
+    )
+    collector = graph.add(
+        "DistributedCollector", [False], sockets={"images": ((image, 0), "IMAGE")}, outputs=[("images", "IMAGE")]
+    )
+    graph.add("PreviewImage", [], sockets={"images": ((collector, 0), "IMAGE")})
+    tab.open(graph.workflow())
+
+    prompt_id = tab.press_run()
+
+    first = tab.await_bar(collector)
+    tab.picture(artefacts / "at-work.png")
+    assert tab.ending(prompt_id) == "execution_success", tab.error()
+    said = [value / maximum for value, maximum in tab.progress(collector)]
+    assert said == sorted(said), "progress only grows"
+    assert first < said[-1] == 1
+    assert len([value for value in said if 1 / 3 < value < 1]) >= 3, "it moves within items, not only with them"
+
+
 def test_cancel_button_stops_every_participant(tab: FrontEnd, master: Client, w1: Client, w2: Client) -> None:
     tab.open(slow_workflow().workflow())
     prompt_id = tab.press_run()

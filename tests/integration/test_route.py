@@ -34,7 +34,7 @@ def test_mbt2_route_avoids_who_is_busy_with_work_of_others(master: Client, w1: C
     eventually(lambda: (master.worker("w1")["queue"] or {}).get("running"), "the master knows that w1 is busy")
     for number in range(3):
         job = master.job(master.run(images(f"avoid-{number}", load_balance=True)))
-        assert [item["participant"] for item in job["items"]] == ["w2"]
+        assert [item["participant"] for item in job["items"]] == ["w2"], number
     assert w1.queued() == ([strangers], []), "routing must not touch other people's prompts"
     w1.post("/interrupt", {"prompt_id": strangers})
 

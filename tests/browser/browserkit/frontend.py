@@ -31,18 +31,14 @@ HOST_NOISE = (
 
 _READY = "() => !!(window.app && app.vueAppReady && app.extensionManager && app.rootGraph)"
 
-# Keeps what the server says of a run, and what the node shows right after each of its progress messages.
+# Keeps what the server says of a run.
 _RECORD = """() => {
-    window.flotillaRun = {ended: {}, progress: {}, shown: {}, error: null};
+    window.flotillaRun = {ended: {}, progress: {}, error: null};
     if (window.flotillaHears) return;
     window.flotillaHears = true;
     app.api.addEventListener('progress', event => {
-        const {node, value, max} = event.detail, run = window.flotillaRun;
-        (run.progress[node] ??= []).push([value, max]);
-        setTimeout(() => {
-            const shown = app.rootGraph.getNodeById(node)?.progress;
-            if (shown) (run.shown[node] ??= []).push(shown);
-        }, 0);
+        const {node, value, max} = event.detail;
+        (window.flotillaRun.progress[node] ??= []).push([value, max]);
     });
     app.api.addEventListener('execution_error', event => { window.flotillaRun.error = event.detail; });
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
@@ -175,9 +171,13 @@ class FrontEnd:
         heard = self.page.evaluate("id => window.flotillaRun.progress[id] ?? []", str(node_id))
         return [(value, maximum) for value, maximum in heard]
 
-    def shown_progress(self, node_id: int) -> list[float]:
-        """What the node's bar showed during the last run, 0 to 1."""
-        return list(self.page.evaluate("id => window.flotillaRun.shown[id] ?? []", str(node_id)))
+    def await_bar(self, node_id: int) -> float:
+        """Waits until a node shows a bar that is neither empty nor full; returns it, 0 to 1."""
+        script = """id => {
+            const shown = app.rootGraph.getNodeById(id).progress ?? 0;
+            return shown > 0 && shown < 1 ? shown : null;
+        }"""
+        return float(self.page.wait_for_function(script, arg=node_id).json_value())
 
     def output(self, node_id: int) -> dict[str, Any]:
         """What the last run left on an output node."""
