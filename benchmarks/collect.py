@@ -10,10 +10,12 @@ taken in the same run: a copy of the same bytes in memory, and a plain socket be
 from __future__ import annotations
 
 import argparse
+import http.client
 import multiprocessing
 import socket
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ WIDTH, HEIGHT = 1280, 720
 WORKERS = 2
 GB = 1e9
 SOCKET_CHUNK_BYTES = 1 << 20
+PROBE_EVERY_S = 0.005
 
 
 def main() -> int:
@@ -41,16 +44,18 @@ def main() -> int:
     print(row("raw: copy in memory (torch, 1 thread)", copy_speeds(size_bytes, options.runs), "GB/s"))
     print(row("raw: loopback socket, one connection", socket_speeds(size_bytes, options.runs), "GB/s"))
     for title, env in (("same host", {}), ("loopback HTTP", {"FLOTILLA_SAME_HOST": "0"})):
-        seconds, peaks = collect(options.runs, options.frames, env)
+        seconds, peaks, answers = collect(options.runs, options.frames, env)
         print(row(f"collect, {title}: time", seconds, "s"))
         print(row(f"collect, {title}: speed", [size_bytes / GB / one for one in seconds], "GB/s"))
         print(row(f"collect, {title}: master's extra peak", [peak / size_bytes for peak in peaks], "x output"))
+        print(row(f"GET /prompt meanwhile, {title}: 99 %", answers, "ms"))
     return 0
 
 
-def collect(runs: int, frames: int, env: dict[str, str]) -> tuple[list[float], list[float]]:
-    """Seconds, and the master's peak memory above its memory before the first run, in bytes, of each run."""
-    seconds, peaks = [], []
+def collect(runs: int, frames: int, env: dict[str, str]) -> tuple[list[float], list[float], list[float]]:
+    """Of each run: seconds, the master's peak memory above that before the first run in bytes, and in how many
+    milliseconds 99 % of the requests were answered that the master got meanwhile."""
+    seconds, peaks, answers = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         env = {**env, "FLOTILLA_BENCH_DIR": folder}
         with Fleet(workers=WORKERS, extra_nodes=[ROOT / "benchmarks" / "bench_nodes"], env=env) as fleet:
@@ -61,14 +66,45 @@ def collect(runs: int, frames: int, env: dict[str, str]) -> tuple[list[float], l
                 call(f"{fleet.master.url}/free", {"unload_models": False, "free_memory": True})
                 time.sleep(1.0)
                 reset_peak(fleet.master.pid)
-                run_prompt(fleet.master.url, workflow(run, frames))
+                with Prober(fleet.master.url) as prober:
+                    run_prompt(fleet.master.url, workflow(run, frames))
                 peak = memory_kib(fleet.master.pid, "VmHWM") - before
                 entered = stamps(Path(folder), f"{run}.entered.*.json")
                 arrived = stamps(Path(folder), f"{run}.arrived.*.json")
                 if number:  # the first run warms caches up
+                    during = [ms for at_s, ms in prober.answers if min(entered) <= at_s <= max(arrived)]
+                    answers.append(sorted(during)[int(len(during) * 0.99)])
                     seconds.append(max(arrived) - min(entered))
                     peaks.append(peak * 1024.0)
-    return seconds, peaks
+    return seconds, peaks, answers
+
+
+class Prober:
+    """Asks a server for something small again and again, and notes when and in how many milliseconds it answered."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[tuple[float, float]] = []
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+
+    def __enter__(self) -> Prober:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        connection = http.client.HTTPConnection(self._url.removeprefix("http://"), timeout=60)
+        while not self._stop.wait(PROBE_EVERY_S):
+            began_s = time.monotonic()
+            connection.request("GET", "/prompt")
+            connection.getresponse().read()
+            ended_s = time.monotonic()
+            self.answers.append((ended_s, (ended_s - began_s) * 1000.0))
+        connection.close()
 
 
 def workflow(run: str, frames: int) -> dict[str, Any]:

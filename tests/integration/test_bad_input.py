@@ -9,13 +9,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.as_master import BLOBS, LinkedMaster
 from fleetkit.background import Background
 from fleetkit.client import Answer, Client
 from fleetkit.graphs import images
 from fleetkit.refusing import LINK_PATH
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
 
 MIB = 1024 * 1024
 HUGE = json.dumps({"name": "x" * (10 * MIB)}).encode()
@@ -135,7 +136,7 @@ def test_mbt8_ten_megabytes_of_json(method: str, path: str, master: Client) -> N
 
 def test_mbt8_requests_of_other_sites_and_other_content_types(master: Client) -> None:
     """No page of another site can make a browser send either: DELETE needs its site's leave, JSON as well."""
-    changes = [("POST", "/workers", WORKER), ("PATCH", "/settings", {"max_attempts": 9})]
+    changes: list[tuple[str, str, dict[str, Any]]] = [("POST", "/workers", WORKER), ("PATCH", "/settings", {"max_attempts": 9})]
     for method, path, body in [*changes, ("DELETE", "/workers/w1", {})]:
         answer = master.request(method, f"/distributed/v2{path}", body, headers={"Sec-Fetch-Site": "cross-site"})
         assert answer.status == 403, path

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from devtools.fleet import Fleet
 from fleetkit.client import Client
-from fleetkit.fleets import count_of, is_empty, tensor
+from fleetkit.fleets import count_of, spool_is_empty, tensor
 from fleetkit.graphs import Graph, Prompt, image_alone, images
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
 
 
 def cached_nodes(client: Client, prompt_id: str) -> set[str]:
@@ -23,8 +24,8 @@ def test_same_prompt_twice_is_answered_from_the_cache(master: Client, w1: Client
     assert cached_nodes(master, second) >= {"2", "3", "4"}
     eventually(lambda: master.job(second)["ended_s"] is not None, "the job of the cached run ends")
     eventually(lambda: w1.idle() and w2.idle(), "nobody works on it")
-    assert is_empty(w1.spool())
-    assert is_empty(w2.spool())
+    assert spool_is_empty(w1)
+    assert spool_is_empty(w2)
 
 
 def test_cached_run_ends_while_its_items_are_at_work_ahead(master: Client, w1: Client, w2: Client) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Client
-from fleetkit.fleets import is_empty
+from fleetkit.fleets import spool_is_empty
 from fleetkit.graphs import image_alone, images
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
 
 LONG_S = 60.0
 """Longer than any test waits: what ends earlier was cancelled."""
@@ -62,7 +63,7 @@ def test_mbt5_cancel_while_all_run(way: str, master: Client, w1: Client, w2: Cli
     eventually(lambda: master.job(job)["state"] == "cancelled", "the job is cancelled")
     assert {item["state"] for item in master.job(job)["items"]} == {"cancelled"}
     for worker in (w1, w2):
-        eventually(lambda worker=worker: is_empty(worker.spool()), "the worker's spool is empty")
+        eventually(partial(spool_is_empty, worker), "the worker's spool is empty")
 
 
 def test_mbt5_cancel_after_results_have_arrived(master: Client, w1: Client, w2: Client) -> None:
@@ -77,7 +78,7 @@ def test_mbt5_cancel_after_results_have_arrived(master: Client, w1: Client, w2: 
     eventually(lambda: master.job(job)["items_done"] == 2, "both workers' items are done")
     master.post("/interrupt", {"prompt_id": job})
     eventually(master.idle, "the master is idle", LIVENESS_S)
-    eventually(lambda: is_empty(w1.spool()) and is_empty(w2.spool()), "the spools are empty", LIVENESS_S)
+    eventually(lambda: spool_is_empty(w1) and spool_is_empty(w2), "the spools are empty", LIVENESS_S)
 
 
 @pytest.mark.parametrize("way", ["delete from the queue", "host's job route", "our job route"])

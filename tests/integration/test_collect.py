@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from devtools.fleet import Fleet
-from devtools.instances import Instance
 from fleetkit.client import Client
 from fleetkit.fleets import load_saved, record, tensor
 from fleetkit.graphs import SEED, Graph, Link, Prompt, image_alone, images, out, sampled, sampled_alone
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
 
 WORKERS = ("w1", "w2")
 

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import count_of, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, image_alone, images
+
+from devtools.fleet import Fleet
 
 QUEUE = "/distributed/queue"
 FIVE_KEYS = {"prompt_id", "number", "node_errors", "worker_count", "auto_prepare_supported"}
@@ -90,7 +91,12 @@ def test_route_by_an_order(fleet: Fleet, master: Client) -> None:
 
 def test_delegate_of_one_request_wins_over_the_setting(fleet: Fleet, master: Client) -> None:
     master.change_settings(master_delegate_only=True)
-    body = {"prompt": counted("request-wins"), "client_id": "me", "enabled_worker_ids": ["w1"], "delegate_master": False}
+    body = {
+        "prompt": counted("request-wins"),
+        "client_id": "me",
+        "enabled_worker_ids": ["w1"],
+        "delegate_master": False,
+    }
     ordered(master, body)
     assert count_of(fleet.master, "request-wins") == 1
     ordered(master, {**body, "prompt": counted("setting-wins"), "delegate_master": None})

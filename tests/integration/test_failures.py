@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from devtools.fleet import Fleet
-from devtools.instances import Instance
 from fleetkit.client import Client
 from fleetkit.fleets import add_worker, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, image_alone, images
 from fleetkit.waiting import eventually, seconds_until
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
 
 LOST_WITHIN_S = 2.0
 RETURNS_WITHIN_S = 20.0
@@ -68,9 +69,7 @@ def failing(prefix: str, only_worker: str, *, delay_s: float = 0.0) -> Prompt:
     return graph.prompt
 
 
-def test_item_that_fails_on_one_worker_is_saved_by_the_other(
-    fleet: Fleet, master: Client, bare: Client
-) -> None:
+def test_item_that_fails_on_one_worker_is_saved_by_the_other(fleet: Fleet, master: Client, bare: Client) -> None:
     job = master.run(failing("saved", "w1"))
     item = master.job(job)["items"][1]
     assert [(one["participant"], one["state"]) for one in item["attempts"]] == [("w1", "failed"), ("w2", "done")]

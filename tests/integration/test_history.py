@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.graphs import SEED, Graph, Prompt, of_class
 from PIL import Image
+
+from devtools.fleet import Fleet
 
 WORKFLOW = {"nodes": [{"id": 1, "type": "DistributedSeed", "widgets_values": [SEED, "fixed"]}], "extra": {"ä": "🙂"}}
 
@@ -26,7 +27,9 @@ def pictures(folder: Path, prefix: str) -> list[dict[str, Any]]:
     found = []
     for path in sorted((folder / "output").glob(f"{prefix}_*.png")):
         with Image.open(path) as picture:
-            found.append({name: json.loads(text) for name, text in picture.info.items() if name in ("prompt", "workflow")})
+            found.append(
+                {name: json.loads(text) for name, text in picture.info.items() if name in ("prompt", "workflow")}
+            )
     for metadata in found:
         for node in metadata["prompt"].values():
             node.pop("is_changed", None)  # written by the host itself, for every node that has a fingerprint

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import ONLY_W1, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, image_alone
+
+from devtools.fleet import Fleet
 
 AT_ONCE_S = 2.0
 NOWHERE = "nowhere.safetensors"

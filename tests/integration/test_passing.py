@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Answer, Client
 from fleetkit.fleets import record, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, changed, image_alone, images, out
+
+from devtools.fleet import Fleet
 
 PROMPT_ID = "6f1c2f6e-5d3c-4b36-9c54-6f7f0f3f6b0{}"
 VOLATILE = {"timestamp", "create_time"}
@@ -48,7 +49,9 @@ def test_nodes_pass_through_without_workers(fleet: Fleet, master: Client, bare: 
     assert not master.is_job(job)
     assert record(fleet.master, "pass") == record(fleet.master, "pass-in")
     assert record(fleet.master, "pass-audio") == record(fleet.master, "pass-audio-in")
-    values = {name: record(fleet.master, f"pass-{name}")["values"]["value"] for name in ("index", "count", "line", "value")}
+    values = {
+        name: record(fleet.master, f"pass-{name}")["values"]["value"] for name in ("index", "count", "line", "value")
+    }
     assert values == {"index": 0, "count": 1, "line": "first", "value": 4}
     bare.run(image_alone("pass", seed=SEED, batch=2))
     assert tensor(fleet.master, "pass") == tensor(fleet.extras[0], "pass")

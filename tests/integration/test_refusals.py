@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
-from devtools.instances import Instance
-from devtools.ports import Ports
 from fleetkit.client import Client
 from fleetkit.fleets import entry_for
 from fleetkit.graphs import images
 from fleetkit.refusing import OTHER_PROTOCOL, OTHER_VERSION, from_the_future
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
+from devtools.ports import Ports
 
 OTHER_KEY = "another-fleets-key-" + "x" * 32
 
@@ -23,7 +24,8 @@ def verdict(master: Client, address: str, state: str) -> dict[str, Any]:
     fields = {"id": "suspect", "name": "Suspect", "address": address, "enabled": True}
     master.post("/distributed/v2/workers", fields)
     return eventually(
-        lambda: next((one for one in [master.worker("suspect")] if one["state"] == state), {}), f"the suspect is {state}"
+        lambda: next((one for one in [master.worker("suspect")] if one["state"] == state), {}),
+        f"the suspect is {state}",
     )
 
 

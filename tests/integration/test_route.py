@@ -6,11 +6,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import tensor
 from fleetkit.graphs import SEED, image_alone, images
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
 
 BURST = 20
 

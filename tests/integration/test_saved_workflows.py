@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import record, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, image_alone, of_class, out
+
+from devtools.fleet import Fleet
 
 
 def rows(bare: Client, fleet: Fleet, count: int = 3) -> list[str]:

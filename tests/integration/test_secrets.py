@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from devtools.fleet import Fleet
-from devtools.instances import Instance
 from fleetkit import scan
 from fleetkit.as_master import BLOBS, LinkedMaster
 from fleetkit.client import Client
 from fleetkit.graphs import Graph, Prompt, images
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
 
 PLANTED = {"auth_token_comfy_org": "planted-auth-token-4711", "api_key_comfy_org": "planted-api-key-0815"}
 CANARY = "canary-in-the-open"

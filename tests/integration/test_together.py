@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import tensor
 from fleetkit.graphs import SEED, Graph, image_alone, images
+
+from devtools.fleet import Fleet
 
 CLIENTS = 6
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from devtools.fleet import Fleet
-from devtools.instances import Instance
 from fleetkit.client import Client
 from fleetkit.fleets import load_saved, tensor
 from fleetkit.graphs import SEED, Graph, image_alone, images, out
 from fleetkit.waiting import eventually
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
 
 LARGE_PX = 1_024
 

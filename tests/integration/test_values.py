@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
 from fleetkit.client import Client
 from fleetkit.fleets import ONLY_W1, count_of, record, tensor
 from fleetkit.graphs import SEED, Graph, Prompt, changed, image_alone, of_class, out
+
+from devtools.fleet import Fleet
 
 
 def batches(batch: Any, prefix: str, graph: Graph) -> Prompt:
@@ -85,14 +86,14 @@ LINES = "a sea\r\n\n  two boats  \nmany boats\n"
 def test_mbt2_distributed_prompts_deals_lines(fleet: Fleet, master: Client) -> None:
     """Item k sees line k; empty lines do not count. The line goes into KitImage's salt, which workers' histories show."""
     job = master.job(master.run(prompts_graph(LINES, "lines")))
-    assert [list(item["values"].values())[0] for item in job["items"]] == ["a sea", "two boats", "many boats"]
+    assert [next(iter(item["values"].values())) for item in job["items"]] == ["a sea", "two boats", "many boats"]
     for worker, line in zip(fleet.workers, ("two boats", "many boats"), strict=True):
         assert last_inputs(Client(worker.url), job["id"], "DistributedPrompts")["text"] == line
 
 
 def test_mbt2_distributed_prompts_starts_over(master: Client) -> None:
     job = master.job(master.run(prompts_graph("one\ntwo", "over")))
-    assert [list(item["values"].values())[0] for item in job["items"]] == ["one", "two", "one"]
+    assert [next(iter(item["values"].values())) for item in job["items"]] == ["one", "two", "one"]
 
 
 def prompts_graph(text: str, prefix: str) -> Prompt:

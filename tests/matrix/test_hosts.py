@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fleetkit.client import Client
+from fleetkit.fleets import KIT_NODES, spool_is_empty, tensor
+from fleetkit.graphs import SEED, Prompt, image_alone, images
+from fleetkit.waiting import eventually
+
 from devtools.env import SetupError
 from devtools.fleet import Fleet
 from devtools.hosts import resolve
-from fleetkit.client import Client
-from fleetkit.fleets import KIT_NODES, is_empty, tensor
-from fleetkit.graphs import SEED, Prompt, image_alone, images
-from fleetkit.waiting import eventually
 
 HOSTS = ("0.16.3", "0.24.1", "0.26.0")
 LONG_S = 60.0
@@ -55,13 +56,13 @@ def test_items_equal_single_runs(fleet: Fleet, master: Client, worker: Client) -
         rows += tensor(fleet.workers[0], "matrix")["rows"]
     assert tensor(fleet.master, "matrix")["rows"] == rows
     assert master.succeeded(job)["prompt"][2] == prompt
-    eventually(lambda: is_empty(worker.spool()), "the worker's spool is empty")
+    eventually(lambda: spool_is_empty(worker), "the worker's spool is empty")
 
 
 def test_cached_run_ends(master: Client) -> None:
     jobs = [master.run(images("again")) for _ in range(2)]
     for job in jobs:
-        eventually(lambda job=job: master.job(job)["ended_s"], "the job has ended")
+        eventually(partial(has_ended, master, job), "the job has ended")
 
 
 def test_cancel_reaches_the_worker(master: Client, worker: Client) -> None:

@@ -71,7 +71,7 @@ class LinkedMaster:
         """Sends a text frame past all checks of this side; `ended` then tells whether the worker ended the link."""
 
         async def send() -> None:
-            await self._bare._socket.send_str(text)  # noqa: SLF001 (no part of the pack sends rubbish)
+            await self._bare._socket.send_str(text)
             self._watch = asyncio.ensure_future(self._until_end())
 
         self._background.call(send())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 from .client import Client
-from .fleets import KIT_NODES, entry_for, is_empty, odd_copy, restore, shared_fleet
+from .fleets import KIT_NODES, entry_for, spool_is_empty, odd_copy, restore, shared_fleet
 from .waiting import eventually
 
 
@@ -69,6 +70,6 @@ def settled(fleet: Fleet, master: Client, w1: Client, w2: Client) -> Iterator[No
     try:
         for client in (master, w1, w2):
             eventually(client.idle, f"{client} is idle after the test")
-            eventually(lambda client=client: is_empty(client.spool()), f"the spool of {client} is empty after the test")
+            eventually(partial(spool_is_empty, client), f"the spool of {client} is empty after the test")
     finally:
         restore(master, fleet)

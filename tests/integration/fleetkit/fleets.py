@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from devtools.fleet import Fleet
-from devtools.instances import Instance
 from kit_nodes.records import Record, read_record
 from loader import REPOSITORY
+
+from devtools.fleet import Fleet
+from devtools.instances import Instance
 
 from .client import Client
 from .waiting import eventually
@@ -114,9 +114,9 @@ def count_of(instance: Instance, name: str) -> int:
     return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
 
 
-def is_empty(spool: Mapping[str, Any]) -> bool:
-    """Whether nothing waits in a spool to be fetched."""
-    return spool["blobs"] == 0
+def spool_is_empty(client: Client) -> bool:
+    """Whether nothing waits in an instance's spool to be fetched."""
+    return bool(client.spool()["blobs"] == 0)
 
 
 def load_saved(instance: Instance, prefix: str) -> Record:

@@ -32,15 +32,13 @@ class Graph:
 
     def image(self, seed: Any, *, batch: Any = 1, size_px: int = 32, delay_s: Any = 0.0, salt: Any = "") -> Link:
         """Noise as an image of ``size_px`` squared."""
-        return self.add(
-            "KitImage", seed=seed, width=size_px, height=size_px, batch=batch, delay_s=delay_s, salt=salt
-        )
+        return self.add("KitImage", seed=seed, width=size_px, height=size_px, batch=batch, delay_s=delay_s, salt=salt)
 
-    def collect(self, images: Link | None = None, *, load_balance: bool = False, **inputs: Link) -> Link:
+    def collect(self, images: Link | None = None, *, load_balance: bool = False, **more: Any) -> Link:
         """A Distributed Collector."""
         if images is not None:
-            inputs["images"] = images
-        return self.add("DistributedCollector", **inputs, load_balance=load_balance)
+            more["images"] = images
+        return self.add("DistributedCollector", **more, load_balance=load_balance)
 
     def hash(self, source: Link, prefix: str) -> Link:
         """Records what arrives."""
@@ -57,7 +55,14 @@ def out(link: Link, slot: int) -> Link:
 
 
 def images(
-    prefix: str, *, seed: int = SEED, batch: int = 1, size_px: int = 32, delay_s: float = 0.0, salt: str = "", **how: Any
+    prefix: str,
+    *,
+    seed: int = SEED,
+    batch: int = 1,
+    size_px: int = 32,
+    delay_s: float = 0.0,
+    salt: str = "",
+    **how: Any,
 ) -> Prompt:
     """Noise images, one item each, collected and recorded. ``salt`` makes the prompt a new one for the host's cache."""
     graph = Graph()

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from devtools.instances import Instance
 from PIL import Image
+
+from devtools.instances import Instance
 
 from .client import Client
 
@@ -41,7 +42,13 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 def forms(secret: bytes) -> set[bytes]:
     """How a secret might be written: as it is, and in hex and base64 as people and libraries write them."""
     encoded = {base64.b64encode(secret), base64.urlsafe_b64encode(secret)}
-    return {secret, secret.hex().encode(), secret.hex().upper().encode(), *encoded, *(one.rstrip(b"=") for one in encoded)}
+    return {
+        secret,
+        secret.hex().encode(),
+        secret.hex().upper().encode(),
+        *encoded,
+        *(one.rstrip(b"=") for one in encoded),
+    }
 
 
 def shown(client: Client) -> Iterator[tuple[str, bytes]]:
