@@ -67,6 +67,8 @@ class Agent:
         self._progress_of = progress_of
         self._sessions: dict[str, MasterSession] = {}
         self._by_prompt: dict[str, WorkItem] = {}
+        self._leaving: set[str] = set()  # prompts of ours that the host has not quite let go of
+        self._reporters: set[asyncio.Event] = set()
         self._background = Background("agent")
         self.watch = make_watch(
             lambda prompt_id: call_soon(self._prompt_started, prompt_id),
@@ -80,7 +82,7 @@ class Agent:
             session = self._sessions[link.peer.instance_id] = MasterSession(link.peer.instance_id)
         session.links.append(link)
         log.info("a master is linked", master=link.peer.name, instance=link.peer.instance_id)
-        reporter = asyncio.create_task(self._report_regularly(link))
+        reporter = asyncio.create_task(self._report_counts(link))
         try:
             await link.send(await self._spool_offer())
             await link.send(await self._capabilities())
@@ -121,7 +123,8 @@ class Agent:
     def queue_counts(self) -> m.Status:
         """Prompts running and waiting here, and how many of them are ours."""
         running, waiting = self._queue.live()
-        ours = sum(1 for prompt_id in running + waiting if prompt_id in self._by_prompt)
+        self._leaving &= {*running, *waiting}
+        ours = sum(1 for prompt_id in running + waiting if prompt_id in self._by_prompt or prompt_id in self._leaving)
         return m.Status(running=len(running), pending=len(waiting), ours=ours)
 
     async def close(self) -> None:
@@ -165,6 +168,7 @@ class Agent:
         if item.state == ENDED:  # stopped while the host was validating it
             self._queue.cancel(lease.prompt_id)
             return
+        self._tell_counts()
         await session.send(m.LeaseAccepted(**item.address))
         if not self.watch.available:
             self._background.spawn(self._follow(item))
@@ -187,12 +191,14 @@ class Agent:
 
     def _prompt_started(self, prompt_id: str) -> None:
         item = self._by_prompt.get(prompt_id)
+        self._tell_counts()
         if item is not None and item.started_s is None:
             item.started_s = self._clock.now_s()
             self._background.spawn(item.session.send(m.ItemStarted(**item.address)))
             self._background.spawn(self._report_progress(item))
 
     def _prompt_ended(self, prompt_id: str) -> None:
+        self._tell_counts()
         item = self._by_prompt.get(prompt_id)
         if item is not None:
             self._background.spawn(self._conclude(item))
@@ -213,7 +219,8 @@ class Agent:
         if item.state == ENDED:  # stopped while the result was being written
             self._drop_result(item)
             return
-        seconds = self._clock.now_s() - (item.started_s or self._clock.now_s())
+        now_s = self._clock.now_s()
+        seconds = max(0.0, now_s - (now_s if item.started_s is None else item.started_s))
         item.report = m.ItemFinished(**item.address, manifest=manifest.to_wire(), seconds=seconds)
         self._background.spawn(item.session.send(item.report))
 
@@ -221,12 +228,14 @@ class Agent:
         """The item's prompt is over: if it delivered nothing, tells why."""
         outcome = await self._outcome(item.prompt_id)
         await asyncio.sleep(0)  # a delivery of the last moment is waiting in the loop
-        if item.manifest is None and item.state != ENDED:
+        if item.report is None and item.state != ENDED:
             item.state = ENDED
             item.report = _failure(item, outcome)
             await item.session.send(item.report)
             self._forget(item)
+        self._leaving.add(item.prompt_id)
         self._by_prompt.pop(item.prompt_id, None)
+        self._tell_counts()
         self._let_go_if_idle()
 
     async def _outcome(self, prompt_id: str) -> Outcome | None:
@@ -253,15 +262,28 @@ class Agent:
                     )
             await asyncio.sleep(PROGRESS_EVERY_S)
 
-    async def _report_regularly(self, link: Link) -> None:
+    def _tell_counts(self) -> None:
+        for reporter in self._reporters:
+            reporter.set()
+
+    async def _report_counts(self, link: Link) -> None:
+        """Tells the queue's counts when they change: ours at once, those of others within `STATUS_EVERY_S`."""
         told: m.Status | None = None
-        with contextlib.suppress(LinkLost):  # whoever reads the link hears of it
+        changed = asyncio.Event()
+        self._reporters.add(changed)
+        try:
             while True:
+                changed.clear()
                 counts = self.queue_counts()
                 if counts != told:
                     told = counts
                     await link.send(counts)
-                await asyncio.sleep(STATUS_EVERY_S)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(changed.wait(), STATUS_EVERY_S)
+        except LinkLost:
+            return  # whoever reads the link hears of it
+        finally:
+            self._reporters.discard(changed)
 
     async def _spool_offer(self) -> m.SpoolOffer:
         offers = [await asyncio.to_thread(write_nonce, folder) for folder in self._spool.folders]

@@ -136,8 +136,12 @@ def test_mbt8_ten_megabytes_of_json(method: str, path: str, master: Client) -> N
 
 def test_mbt8_requests_of_other_sites_and_other_content_types(master: Client) -> None:
     """No page of another site can make a browser send either: DELETE needs its site's leave, JSON as well."""
-    changes: list[tuple[str, str, dict[str, Any]]] = [("POST", "/workers", WORKER), ("PATCH", "/settings", {"max_attempts": 9})]
-    for method, path, body in [*changes, ("DELETE", "/workers/w1", {})]:
+    changes: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/workers", WORKER),
+        ("PATCH", "/settings", {"max_attempts": 9}),
+    ]
+    removal: tuple[str, str, dict[str, Any]] = ("DELETE", "/workers/w1", {})
+    for method, path, body in [*changes, removal]:
         answer = master.request(method, f"/distributed/v2{path}", body, headers={"Sec-Fetch-Site": "cross-site"})
         assert answer.status == 403, path
     for method, path, body in changes:

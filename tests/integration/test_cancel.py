@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,11 +23,17 @@ LIVENESS_S = 2.0
 
 Cancel = Callable[[Client, str], Any]
 
-WAYS: dict[str, Cancel] = {
-    "interrupt": lambda master, job: master.post("/interrupt", {}),
-    "interrupt by id": lambda master, job: master.post("/interrupt", {"prompt_id": job}),
+QUEUED_WAYS: dict[str, Cancel] = {
+    "delete from the queue": lambda master, job: master.post("/queue", {"delete": [job]}),
     "host's job route": lambda master, job: master.post(f"/api/jobs/{job}/cancel", {}),
     "our job route": lambda master, job: master.post(f"/distributed/v2/jobs/{job}/cancel", {}),
+}
+
+RUNNING_WAYS: dict[str, Cancel] = {
+    "interrupt": lambda master, job: master.post("/interrupt", {}),
+    "interrupt by id": lambda master, job: master.post("/interrupt", {"prompt_id": job}),
+    "host's job route": QUEUED_WAYS["host's job route"],
+    "our job route": QUEUED_WAYS["our job route"],
 }
 
 
@@ -42,13 +49,13 @@ def alone(prefix: str, delay_s: float) -> dict[str, Any]:
     return prompt
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", RUNNING_WAYS)
 def test_mbt5_cancel_while_all_run(way: str, master: Client, w1: Client, w2: Client) -> None:
     job = master.queue(images(f"cancel {way}".replace(" ", "-").replace("'", ""), delay_s=LONG_S))
     everybody = (master, w1, w2)
     eventually(lambda: all(at_work(client) for client in everybody), "all three are at work")
     began_s = time.monotonic()
-    WAYS[way](master, job)
+    RUNNING_WAYS[way](master, job)
     idle_after_s: dict[str, float] = {}
 
     def look() -> bool:
@@ -81,16 +88,15 @@ def test_mbt5_cancel_after_results_have_arrived(master: Client, w1: Client, w2: 
     eventually(lambda: spool_is_empty(w1) and spool_is_empty(w2), "the spools are empty", LIVENESS_S)
 
 
-@pytest.mark.parametrize("way", ["delete from the queue", "host's job route", "our job route"])
+@pytest.mark.parametrize("way", QUEUED_WAYS)
 def test_mbt5_cancel_a_queued_job_that_is_worked_on_ahead(way: str, master: Client, w1: Client, w2: Client) -> None:
     """The master is busy with another prompt; its next job already runs on the workers."""
-    ways = {**WAYS, "delete from the queue": lambda client, job: client.post("/queue", {"delete": [job]})}
     busy = master.queue(alone("busy", LONG_S))
     prefix = "ahead-" + way.replace(" ", "-").replace("'", "")
     job = master.queue(images(prefix, delay_s=LONG_S))
     eventually(lambda: at_work(w1) and at_work(w2), "the workers work ahead")
     began_s = time.monotonic()
-    ways[way](master, job)
+    QUEUED_WAYS[way](master, job)
     eventually(lambda: w1.idle() and w2.idle(), "the workers are idle", LIVENESS_S)
     print(f"idle after {way}: {time.monotonic() - began_s:.2f} s")
     assert master.queued() == ([busy], []), "the running prompt is not the cancelled one"

@@ -106,7 +106,7 @@ def test_mbt2_latent_mask_and_audio_at_once(
     fleet: Fleet, master: Client, bare: Client, bare_instance: Instance
 ) -> None:
     graph = Graph()
-    gathered = graph.collect(**kinds(graph, graph.seed()))
+    gathered = graph.add("DistributedCollector", **kinds(graph, graph.seed()))
     for name, slot in SLOTS.items():
         graph.hash(out(gathered, slot), f"kinds-{name}")
         graph.save(out(gathered, slot), f"kinds-{name}")

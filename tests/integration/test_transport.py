@@ -72,7 +72,7 @@ def three_kinds(prefix: str, fleet: Fleet, master: Client, bare: Client) -> dict
         mask = graph.add("KitMask", seed=seed, width=16, height=16, batch=1)
         links = {"images": image, "latent": latent, "mask": mask}
         if collect:
-            gathered = graph.collect(**links)
+            gathered = graph.add("DistributedCollector", **links)
             links = {"images": gathered, "latent": out(gathered, 2), "mask": out(gathered, 3)}
         for kind, link in links.items():
             graph.save(link, f"{name}-{kind}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from fleetkit.client import Client
@@ -57,6 +58,10 @@ def test_items_equal_single_runs(fleet: Fleet, master: Client, worker: Client) -
     assert tensor(fleet.master, "matrix")["rows"] == rows
     assert master.succeeded(job)["prompt"][2] == prompt
     eventually(lambda: spool_is_empty(worker), "the worker's spool is empty")
+
+
+def has_ended(master: Client, job_id: str) -> bool:
+    return master.job(job_id)["ended_s"] is not None
 
 
 def test_cached_run_ends(master: Client) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from types import TracebackType
 from typing import Any
@@ -72,9 +71,9 @@ class LinkedMaster:
 
         async def send() -> None:
             await self._bare._socket.send_str(text)
-            self._watch = asyncio.ensure_future(self._until_end())
 
         self._background.call(send())
+        self._background.start(self._until_end())
 
     async def _until_end(self) -> None:
         with contextlib.suppress(LinkLost):

@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ class Background:
     """Runs coroutines in a thread of its own; a context manager."""
 
     def __enter__(self) -> Background:
+        self._started: list[Future[None]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-background", daemon=True)
         self._thread.start()
@@ -33,9 +35,15 @@ class Background:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for work in self._started:
+            work.cancel()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Lets a coroutine run on its own until the block ends."""
+        self._started.append(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def call(self, work: Coroutine[Any, Any, Result], timeout_s: float = CALL_TIMEOUT_S) -> Result:
         """The coroutine's result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,7 @@ from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 from .client import Client
-from .fleets import KIT_NODES, entry_for, spool_is_empty, odd_copy, restore, shared_fleet
+from .fleets import KIT_NODES, entry_for, odd_copy, restore, shared_fleet, spool_is_empty
 from .waiting import eventually
 
 
