@@ -107,6 +107,11 @@ class LeaseRefused(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseHeld(AttemptEvent):
+    """The participant has the attempt in its queue and has not begun. It is to drop one that is no longer open."""
+
+
+@dataclass(frozen=True, slots=True)
 class ItemStarted(AttemptEvent):
     """The participant began to work on the item."""
 
@@ -161,6 +166,7 @@ Event = (
     | PromptEnded
     | JobGathered
     | LeaseRefused
+    | LeaseHeld
     | ItemStarted
     | ItemProgressed
     | ItemFinished

@@ -22,6 +22,7 @@ from .invariants import validate
 from .leasing import Leasing
 from .ledger import Ledger
 from .model import (
+    OPEN_ATTEMPT,
     SLOT_HOLDING,
     Attempt,
     AttemptState,
@@ -65,6 +66,7 @@ class Machine:
             ev.PromptEnded: self._prompt_ended,
             ev.JobGathered: self._job_gathered,
             ev.LeaseRefused: self._lease_refused,
+            ev.LeaseHeld: self._lease_held,
             ev.ItemStarted: self._item_started,
             ev.ItemProgressed: self._item_progressed,
             ev.ItemFinished: self._item_finished,
@@ -246,6 +248,11 @@ class Machine:
             return
         self._leasing.requeue(item)
         self._leasing.send_elsewhere(participant, [other for other in participant.aimed if other.job is item.job])
+
+    def _lease_held(self, event: ev.LeaseHeld) -> None:
+        found = self._find(event)
+        if found is None or found[1].state not in OPEN_ATTEMPT:
+            self._books.order(StopLease(event.participant_id, event.job_id, event.index, event.attempt))
 
     def _item_started(self, event: ev.ItemStarted) -> None:
         self._begin(event)

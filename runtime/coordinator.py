@@ -204,6 +204,8 @@ class Coordinator:
             self.participants.note_status(worker_id, message)
         elif isinstance(message, m.SpoolOffer):
             self._background.spawn(self._fetcher.note_spool(worker_id, message))
+        elif isinstance(message, m.LeaseAccepted):
+            self._feed(ev.LeaseHeld(message.job_id, message.index, message.attempt, worker_id))
         elif isinstance(message, m.ItemStarted):
             self._feed(ev.ItemStarted(message.job_id, message.index, message.attempt, worker_id))
         elif isinstance(message, m.ItemProgress):

@@ -64,7 +64,11 @@ class MasterSession:
                 continue
 
     async def resend(self) -> None:
-        """Tells the last word of every item again. The master knows what it has heard before."""
+        """Tells how every item stands. The master knows what it has heard before, and stops what it has given up."""
         for item in list(self.items.values()):
             if item.report is not None:
                 await self.send(item.report)
+            elif item.started_s is not None:
+                await self.send(m.ItemStarted(**item.address))
+            else:
+                await self.send(m.LeaseAccepted(**item.address))

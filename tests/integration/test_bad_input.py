@@ -97,7 +97,7 @@ def test_mbt8_bad_bodies(name: str, master: Client) -> None:
     ],
 )
 def test_mbt8_unknown_ids_and_routes(method: str, path: str, status: int, master: Client) -> None:
-    body = None if method == "GET" else {}
+    body: dict[str, Any] | None = None if method == "GET" else {}
     assert_refused(master.request(method, f"/distributed/v2{path}", body), status)
 
 

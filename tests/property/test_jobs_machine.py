@@ -197,8 +197,7 @@ class World:
             worker.spool.clear()
         self.tell(ev.ParticipantOnline(worker_id, slots=self.random.choice((1, 2, 2, 3))))
         for where, begun in worker.hand.items():
-            if begun:
-                self.post(ev.ItemStarted(*where))
+            self.post(ev.ItemStarted(*where) if begun else ev.LeaseHeld(*where))
         for where, result in worker.spool.items():
             self.post(ev.ItemFinished(*where, result=result))
 
@@ -359,8 +358,8 @@ class AnyStory(RuleBasedStateMachine):
         self.now_s += seconds
         self.tell(ev.TimePassed())
 
-    @rule(where=places, kind=st.sampled_from([ev.ItemStarted, ev.ResultFetched]))
-    def anything(self, where: Address, kind: type[ev.ItemStarted | ev.ResultFetched]) -> None:
+    @rule(where=places, kind=st.sampled_from([ev.ItemStarted, ev.LeaseHeld, ev.ResultFetched]))
+    def anything(self, where: Address, kind: type[ev.ItemStarted | ev.LeaseHeld | ev.ResultFetched]) -> None:
         self.tell(kind(*where))
 
     @rule(where=places)

@@ -335,6 +335,16 @@ def test_a_lost_attempt_is_stopped_when_its_participant_is_back_and_nobody_needs
 # Nobody left
 
 
+def test_a_lost_attempt_that_has_not_begun_is_dropped_when_its_participant_is_back() -> None:
+    desk = Desk("a", "b")
+    desk.start("a", participants=("a", "b"))
+    held = ev.LeaseHeld(J, 0, 1, "a")
+    assert desk.tell(held) == []
+    assert desk.tell(ev.ParticipantOffline("a", "gone")) == [lease("b", attempt=2)]
+    desk.tell(ev.ParticipantOnline("a"))
+    assert desk.tell(held) == [StopLease("a", J, 0, 1)]
+
+
 def test_nobody_left_waits_a_while_for_a_lost_one_to_come_back() -> None:
     desk = Desk("a", wait_for_return_s=5.0)
     desk.start("a", participants=("a", "never"))

@@ -15,7 +15,7 @@ LINK_REASON = "wrong_key"
 def family(root: type[FlotillaError]) -> Iterator[type[FlotillaError]]:
     yield root
     for child in root.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if vars(errors).get(child.__name__) is child:
             yield from family(child)
 
 
@@ -97,3 +97,8 @@ def test_a_refused_link_carries_its_reason_for_people_and_machines() -> None:
     assert isinstance(error, LinkRefused)
     assert error.reason == LINK_REASON
     assert error.details == {"reason": LINK_REASON}
+
+
+def test_errors_are_shown_under_the_name_of_the_pack() -> None:
+    """The host prints the module before the class, and a pack's module is the path of its folder."""
+    assert {kind.__module__ for kind in ALL} == {"flotilla"}
