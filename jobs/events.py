@@ -43,13 +43,18 @@ class ItemSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobPlanned:
-    """A job exists. ``participants`` may take its items; ``left_out`` says who may not, and why."""
+    """A job exists. ``participants`` may take its items; ``left_out`` says who may not, and why.
+
+    ``fallback`` takes what nobody else is left for, once it says that it is ready (`FallbackReady`): until then the job
+    waits for it instead of failing.
+    """
 
     job_id: str
     items: tuple[ItemSpec, ...]
     participants: tuple[str, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,13 @@ class PromptEnded:
 @dataclass(frozen=True, slots=True)
 class JobGathered:
     """The node has taken the results; the job may be forgotten."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackReady:
+    """The job's fallback can take items now."""
 
     job_id: str
 
@@ -165,6 +177,7 @@ Event = (
     | JobCancelled
     | PromptEnded
     | JobGathered
+    | FallbackReady
     | LeaseRefused
     | LeaseHeld
     | ItemStarted

@@ -61,7 +61,8 @@ def _check_job(books: Ledger, job: Job) -> None:
         must(states[ItemState.DONE] == len(job.items), "it is done without all its items")
     if job.state is JobState.RUNNING:
         must(bool(is_open), "it runs without an open item")
-        must(bool(job.usable) or not floating or job.deadline_s is not None, "nobody is left and it does not end")
+        waited_for = job.deadline_s is not None or (job.has_fallback and not job.fallback_ready)
+        must(bool(job.usable) or not floating or waited_for, "nobody is left and it does not end")
     if job.state.is_open:
         usable = {
             participant_id

@@ -8,6 +8,9 @@ from .ledger import Ledger
 from .model import AttemptState, Failure, FailureKind, Item, ItemState, Job, JobState, Participant, Waits
 from .selection import choose_holder
 
+FALLBACK_AFTER_S = 1.5
+"""How long a job with a fallback waits for a lost participant: doing its work twice costs little more than waiting."""
+
 
 class Leasing:
     """Works on the machine's books. ``wait_for_return_s`` as for `machine.Machine`."""
@@ -82,7 +85,7 @@ class Leasing:
                     self._try_lease(item)
             elif books.stranded:
                 job = books.stranded.pop(next(iter(books.stranded)))
-                self._check_stranded(job)
+                self.check_stranded(job)
             else:
                 return
 
@@ -104,13 +107,15 @@ class Leasing:
 
     # Nobody left
 
-    def _check_stranded(self, job: Job) -> None:
-        """Fails a job whose unleased items nobody can take, at once or when nobody has come back in time."""
+    def check_stranded(self, job: Job) -> None:
+        """What becomes of unleased items that nobody can take, at once or when nobody has come back in time: the fallback
+        gets them, or the job fails. A fallback that is not ready yet is waited for."""
         if job.state is not JobState.RUNNING or job.usable or not job.floating:
             return
+        patience_s = min(self._wait_for_return_s, FALLBACK_AFTER_S) if job.has_fallback else self._wait_for_return_s
         deadline_s = max(
             (
-                participant.offline_since_s + self._wait_for_return_s
+                participant.offline_since_s + patience_s
                 for participant in (self._books.participants[participant_id] for participant_id in job.participants)
                 if participant.offline_since_s is not None
                 and participant.takes_unpinned
@@ -122,8 +127,12 @@ class Leasing:
             job.deadline_s = deadline_s
             heapq.heappush(self._deadlines, (deadline_s, job.id))
             return
-        item = min((item for queue in job.floating.values() for item in queue), key=lambda waiting: waiting.index)
-        self.fail_job(job, self._nobody(job, item), item)
+        stranded = sorted((item for queue in job.floating.values() for item in queue), key=lambda item: item.index)
+        if not job.has_fallback:
+            self.fail_job(job, self._nobody(job, stranded[0]), stranded[0])
+        elif job.fallback_ready:
+            for item in stranded:
+                self._books.lease(item, self._books.participant(str(job.fallback_id)))
 
     def _nobody(self, job: Job, item: Item) -> Failure:
         ids = [*job.participants, *(other for other in job.left_out if other not in job.participants)]
@@ -146,7 +155,7 @@ class Leasing:
             _, job_id = heapq.heappop(self._deadlines)
             job = self._books.jobs[job_id]
             job.deadline_s = None
-            self._check_stranded(job)
+            self.check_stranded(job)
 
 
 def _can_be_aimed(item: Item, participant: Participant) -> bool:

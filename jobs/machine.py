@@ -65,6 +65,7 @@ class Machine:
             ev.JobCancelled: self._job_cancelled,
             ev.PromptEnded: self._prompt_ended,
             ev.JobGathered: self._job_gathered,
+            ev.FallbackReady: self._fallback_ready,
             ev.LeaseRefused: self._lease_refused,
             ev.LeaseHeld: self._lease_held,
             ev.ItemStarted: self._item_started,
@@ -178,6 +179,7 @@ class Machine:
             left_out=dict(event.left_out),
             max_attempts=event.max_attempts,
             planned_s=self._books.now_s,
+            fallback_id=event.fallback,
         )
         for spec in event.items:
             if spec.index in job.items:
@@ -211,6 +213,12 @@ class Machine:
         job = self._books.jobs.get(event.job_id)
         if job is not None and not job.state.is_open:
             job.gathered = True
+
+    def _fallback_ready(self, event: ev.FallbackReady) -> None:
+        job = self._books.jobs.get(event.job_id)
+        if job is not None:
+            job.fallback_ready = True
+            self._leasing.check_stranded(job)
 
     def _end_if_open(self, job_id: str, state: JobState, failure: Failure) -> None:
         job = self._books.jobs.get(job_id)

@@ -186,7 +186,14 @@ class Job:
     usable: set[str] = field(default_factory=set)  # who may take its unpinned items now
     floating: dict[frozenset[str], ItemQueue] = field(default_factory=dict)  # floating items by who has failed them
     deadline_s: float | None = None  # when it fails unless somebody usable comes back
+    fallback_id: str | None = None  # who takes waiting items when nobody else is left
+    fallback_ready: bool = False  # the fallback has nothing else to do for this job any more
     story: deque[tuple[float, Any]] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether somebody takes the job's items when nobody else is left."""
+        return self.fallback_id is not None and self.fallback_id not in self.left_out
 
 
 @dataclass(slots=True, eq=False)

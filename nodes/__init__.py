@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..host.node_api import io
 from .collector import DistributedCollector
 from .dividers import AudioBatchDivider, ImageBatchDivider
-from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick
+from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick, FlotillaTake
 from .plain import DistributedEmptyImage, DistributedModelName, DistributedQueue
 from .varying import DistributedItem, DistributedPrompts, DistributedSeed, DistributedValue
 
@@ -24,4 +24,5 @@ ALL_NODES: list[type[io.ComfyNode]] = [
     FlotillaOffset,
     FlotillaPick,
     FlotillaItem,
+    FlotillaTake,
 ]

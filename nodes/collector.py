@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-from ..host.execution import NodeProgress, executing_node_id, executing_prompt_id, wait_interruptibly
-from ..host.node_api import ExecutionBlocker, io
+from ..host.execution import executing_node_id, executing_prompt_id
+from ..host.node_api import io
 from ..runtime import context
 from ..runtime.stage import StageRun
-from ..transport.values import Value
-
-GATHERED = {"images": "IMAGE", "audio": "AUDIO", "latent": "LATENT", "mask": "MASK"}
-"""The inputs that hold results, with their types, in the order of the outputs."""
-
-PROGRESS_STEPS = 100
-"""Steps of the progress bar per item."""
-
-
-def empty_audio(sample_rate: int = 44_100) -> dict[str, Any]:
-    """What stands for "no audio" in workflows made for this node: one silent stereo sample, [1, 2, 1]."""
-    return {"waveform": torch.zeros(1, 2, 1), "sample_rate": sample_rate}
+from .gathering import GATHERED, gather, gathered_outputs, joined, typed_values
 
 
 class DistributedCollector(io.ComfyNode):
@@ -51,12 +36,8 @@ class DistributedCollector(io.ComfyNode):
                 io.Latent.Input("latent", optional=True, lazy=True, tooltip="Latents to join along the batch."),
                 io.Mask.Input("mask", optional=True, lazy=True, tooltip="Masks to join along the batch."),
             ],
-            outputs=[
-                io.Image.Output("images", display_name="images"),
-                io.Audio.Output("audio", display_name="audio"),
-                io.Latent.Output("latent", display_name="latent"),
-                io.Mask.Output("mask", display_name="mask"),
-            ],
+            outputs=gathered_outputs(),
+            enable_expand=True,
         )
 
     @classmethod
@@ -77,41 +58,11 @@ class DistributedCollector(io.ComfyNode):
     async def execute(cls, load_balance: bool = False, **inputs: Any) -> io.NodeOutput:
         stage = _current_stage()
         if stage is None:
-            return _output(inputs)
+            return joined(inputs)
         if stage.own_place() is not None:
             stage.deliver_own(typed_values(inputs))
-        await _wait(stage)
-        return _output(stage.results())
-
-
-def typed_values(inputs: Mapping[str, Any]) -> dict[str, Value]:
-    """What is connected to a collector, ready to travel."""
-    return {name: Value(kind, inputs[name]) for name, kind in GATHERED.items() if inputs.get(name) is not None}
-
-
-async def _wait(stage: StageRun) -> None:
-    progress = NodeProgress(stage.count * PROGRESS_STEPS)
-    try:
-        while not stage.finished:
-            change = stage.next_change()
-            progress.show(int(stage.progress() * PROGRESS_STEPS))
-            await wait_interruptibly(asyncio.wrap_future(change))
-    except BaseException:  # the host's interrupt is one
-        stage.abandon()
-        raise
-    progress.show(stage.count * PROGRESS_STEPS)
+        return await gather(stage)
 
 
 def _current_stage() -> StageRun | None:
     return context.stage_of(executing_prompt_id(), executing_node_id())
-
-
-def _output(values: Mapping[str, Any]) -> io.NodeOutput:
-    def value(name: str) -> Any:
-        if values.get(name) is not None:
-            return values[name]
-        if name == "audio":
-            return empty_audio()
-        return ExecutionBlocker(f"Nothing is connected to the collector's input '{name}', so it has no such output.")
-
-    return io.NodeOutput(*(value(name) for name in GATHERED))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..host.node_api import io
-from .collector import empty_audio
+from .gathering import empty_audio
 
 MAX_PARTS = 10
 

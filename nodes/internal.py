@@ -9,7 +9,7 @@ from ..host.execution import executing_prompt_id
 from ..host.node_api import io
 from ..runtime import context
 from ..utils.errors import InvalidInput
-from .collector import typed_values
+from .gathering import gather, gathered_outputs, typed_values
 from .varying import MAX_SEED
 
 CATEGORY = "flotilla/internal"
@@ -50,6 +50,43 @@ class FlotillaDeliver(io.ComfyNode):
         single = {name: values[0] for name, values in inputs.items()}
         context.deliver(executing_prompt_id(), typed_values(single))
         return io.NodeOutput()
+
+
+class FlotillaTake(io.ComfyNode):
+    """Goes on in a collector's place after the master has computed one more item, which is its input."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FlotillaTake",
+            display_name="Take Item",
+            category=CATEGORY,
+            is_dev_only=True,
+            enable_expand=True,
+            inputs=[
+                io.String.Input("stage"),
+                io.Int.Input("place", min=0, max=MAX_SEED),
+                io.Int.Input("attempt", min=1, max=MAX_SEED),
+                io.Image.Input("images", optional=True),
+                io.Audio.Input("audio", optional=True),
+                io.Latent.Input("latent", optional=True),
+                io.Mask.Input("mask", optional=True),
+            ],
+            outputs=gathered_outputs(),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> float:
+        """Never equal to itself: what it gives depends on the job, not on its inputs."""
+        return float("nan")
+
+    @classmethod
+    async def execute(cls, stage: str, place: int, attempt: int, **inputs: Any) -> io.NodeOutput:
+        run = context.stage_of(executing_prompt_id(), stage)
+        if run is None:
+            raise RuntimeError("this node runs only in jobs of Flotilla")
+        run.deliver_requested(place, attempt, typed_values(inputs))
+        return await gather(run)
 
 
 class FlotillaOffset(io.ComfyNode):

@@ -30,6 +30,7 @@ from ..workers.entries import MASTER_ID
 from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
 from .jobrun import JobRun
+from .own_work import OwnWork
 from .participants import ParticipantBook
 from .planner import Planner, Wishes
 from .results import ResultFetcher
@@ -75,6 +76,7 @@ class Coordinator:
         self._waiting: deque[str] = deque()
         self._active: set[str] = set()
         self._background = Background("coordinator")
+        self._own_work = OwnWork(self.participants, clock, lambda event: call_soon(self._feed, event))
         self._transfers = Transfers(fetcher, registry, pool, self._feed)
         self._reconciler: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -99,10 +101,12 @@ class Coordinator:
             raise Conflict("A job with this prompt id exists already.", cure="Leave prompt_id out, or send a new UUID.")
         for stage in plan.stages:
             run.stages[stage.node_id] = StageRun(
+                plan,
                 stage,
                 precision_of=self.participants.precision,
-                delivered=lambda index: self._call_soon(self._own_item_done, run, index),
+                delivered=lambda index, attempt: self._call_soon(self._own_work.done, run, index, attempt),
                 abandoned=lambda: self._call_soon(self.cancel, run.job_id, "the node was interrupted"),
+                node_waits=lambda: self._call_soon(self._feed, ev.FallbackReady(run.job_id)),
                 reserve=self._reserve,
             )
         self._jobs[job_id] = run
@@ -118,6 +122,7 @@ class Coordinator:
                 tuple(plan.participants),
                 dict(plan.left_out),
                 max_attempts=self._registry.settings().max_attempts,
+                fallback=MASTER_ID,
             )
         )
         return run
@@ -250,14 +255,11 @@ class Coordinator:
         run = self._jobs.get(prompt_id)
         if run is None or run.ended_s is not None:
             return
-        run.started_s = run.started_s or self._clock.now_s()
         self.accept(prompt_id)
         if prompt_id in self._waiting:
             self._waiting.remove(prompt_id)
             self._activate(run)
-        for item in run.plan.items:
-            if item.by_master_prompt:
-                self._feed(ev.ItemStarted(prompt_id, item.index, 1, MASTER_ID))
+        self._own_work.prompt_started(run)
 
     def prompt_ended(self, prompt_id: str) -> None:
         """The host is done with a prompt: if it is a job that is still open, nobody needs it any more."""
@@ -297,9 +299,12 @@ class Coordinator:
         if isinstance(instruction, ins.SendLease):
             self._send_lease(instruction)
         elif isinstance(instruction, ins.StopLease):
+            run = self._jobs.get(instruction.job_id)
             if instruction.participant_id != MASTER_ID:
                 stop = m.Stop(job_id=instruction.job_id, index=instruction.index, attempt=instruction.attempt)
                 self._background.spawn(self._pool.send(instruction.participant_id, stop))
+            elif run is not None:
+                self._own_work.stop(run, instruction)
         elif isinstance(instruction, ins.FetchResult):
             if instruction.participant_id == MASTER_ID:  # it lies in the assembly already
                 own = ev.ResultFetched(instruction.job_id, instruction.index, instruction.attempt, MASTER_ID)
@@ -316,7 +321,8 @@ class Coordinator:
 
     def _send_lease(self, lease: ins.SendLease) -> None:
         if lease.participant_id == MASTER_ID:
-            return  # the master's item is its own prompt, which is in its queue already
+            self._own_work.start(self._jobs[lease.job_id], lease)
+            return
         self._background.spawn(self._send_lease_now(self._jobs[lease.job_id], lease))
 
     async def _send_lease_now(self, run: JobRun, lease: ins.SendLease) -> None:
@@ -333,10 +339,6 @@ class Coordinator:
             self._feed(
                 ev.ItemFailed(lease.job_id, lease.index, lease.attempt, lease.participant_id, failure, retry=False)
             )
-
-    def _own_item_done(self, run: JobRun, index: int) -> None:
-        run.seconds.setdefault(index, self._clock.now_s() - (run.started_s or self._clock.now_s()))
-        self._feed(ev.ItemFinished(run.job_id, index, 1, MASTER_ID, None))
 
     def _show_item(self, job_id: str, index: int) -> None:
         run = self._jobs[job_id]

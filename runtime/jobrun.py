@@ -18,8 +18,8 @@ from .stage import StageRun
 class JobRun:
     """``job_id`` is the id of the master's prompt.
 
-    ``created_s`` and ``ended_s`` are seconds since 1970, ``started_s`` is on the process's own clock, ``seconds`` and
-    ``sizes`` (bytes) are by item index, ``prompt_ids`` and ``fetching`` by item index and attempt.
+    ``created_s`` and ``ended_s`` are seconds since 1970, ``own_began_s`` is on the process's own clock; it,
+    ``seconds`` and ``sizes`` (bytes) are by item index, ``prompt_ids`` and ``fetching`` by item index and attempt.
     """
 
     job_id: str
@@ -32,7 +32,7 @@ class JobRun:
     sizes: dict[int, int] = field(default_factory=dict)
     prompt_ids: dict[tuple[int, int], str] = field(default_factory=dict)
     accepted: bool = False
-    started_s: float | None = None
+    own_began_s: dict[int, float] = field(default_factory=dict)
     ended_s: float | None = None
     fetching: dict[tuple[int, int], asyncio.Task[None]] = field(default_factory=dict)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ..graph.plan import Participant
-from ..graph.preflight import Capabilities
+from ..graph.preflight import Capabilities, fit, reasons_of
 from ..utils.errors import InvalidInput
 from ..utils.log import get_logger
 from ..workers import messages as m
@@ -58,6 +59,11 @@ class ParticipantBook:
             known = self._capabilities.get(entry.id)
             participants.append(Participant(entry.id, entry.name, False, capabilities=known, unavailable=unavailable))
         return participants
+
+    def missing_here(self, prompt: Mapping[str, Any]) -> str:
+        """What this very server lacks for ``prompt``, in words; empty if nothing."""
+        classes = {str(node["class_type"]) for node in prompt.values()}
+        return reasons_of(fit(dict(prompt), Capabilities(*self._own_choices(classes)))[1])
 
     def name(self, participant_id: str) -> str:
         """The name that people gave this participant; its id when it is gone."""

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from ..graph.plan import StagePlan
+from ..graph.plan import JobPlan, StagePlan
 from ..transport.assemble import Assembly
 from ..transport.memory import Reserve
 from ..transport.values import Value
 from ..utils.errors import FlotillaError, InvalidInput
+
+FIRST_ATTEMPT = 1
+"""The master's own item is leased once, to the master."""
 
 
 class StageRun:
@@ -23,16 +26,20 @@ class StageRun:
 
     def __init__(
         self,
+        job: JobPlan,
         plan: StagePlan,
         *,
         precision_of: Callable[[str], str],
-        delivered: Callable[[int], None],
+        delivered: Callable[[int, int], None],
         abandoned: Callable[[], None],
+        node_waits: Callable[[], None],
         reserve: Reserve | None = None,
     ) -> None:
-        """``precision_of`` tells how exactly a participant's results travel. ``delivered`` is called with an item's index
-        in the job when the master has computed it itself, ``abandoned`` when the node stops waiting.
+        """``precision_of`` tells how exactly a participant's results travel. ``delivered`` is called with index and
+        attempt of an item that the master has computed itself, ``abandoned`` when the node stops waiting before the end,
+        ``node_waits`` when it begins to wait and could compute further items.
         Large results are gathered in memory of ``reserve``."""
+        self.job = job
         self.plan = plan
         # The host's cache must not answer with what arrived rounded when it is to arrive exactly now.
         self.fingerprint = " ".join([plan.fingerprint, *(precision_of(item.planned_for) for item in plan.items)])
@@ -45,6 +52,8 @@ class StageRun:
         self._error: FlotillaError | None = None
         self._finished = False
         self._waiters: list[Future[None]] = []
+        self._requests: dict[int, int] = {}  # place → attempt, to be computed here
+        self._node_waits = node_waits
 
     @property
     def count(self) -> int:
@@ -74,17 +83,48 @@ class StageRun:
                 "The collector got a list, and it gathers one batch per item.",
                 cure="Join the list into one batch in front of the collector.",
             )
-        self._delivered(self.plan.items[place].index)
+        self._delivered(self.plan.items[place].index, FIRST_ATTEMPT)
+
+    def wait_for_others(self) -> None:
+        """The node has computed what was its own to compute. Called by the node, in the prompt thread."""
+        self._node_waits()
+
+    def deliver_requested(self, place: int, attempt: int, values: Mapping[str, Value]) -> None:
+        """Takes a result that was asked for (`take_request`), unless somebody else's came first. By the node."""
+        self.assembly.put_local(place, values)
+        self._delivered(self.plan.items[place].index, attempt)
+
+    def take_request(self) -> tuple[int, int] | None:
+        """Place and attempt of an item that the node is to compute here; None while there is none. By the node."""
+        with self._lock:
+            return self._requests.popitem() if self._requests else None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the node has something to do: an item to compute, or the end to deal with."""
+        return self._finished or bool(self._requests)
+
+    def request(self, place: int, attempt: int) -> None:
+        """The coordinator has the master compute an item that nobody else is left for."""
+        with self._lock:
+            self._requests[place] = attempt
+        self._wake(end=False)
+
+    def withdraw(self, place: int, attempt: int) -> None:
+        """The coordinator no longer wants it; the node may be at it already."""
+        with self._lock:
+            if self._requests.get(place) == attempt:
+                del self._requests[place]
 
     def abandon(self) -> None:
         """The node gives up waiting (it was interrupted): the job is to stop. Any thread."""
         self._abandoned()
 
     def next_change(self) -> Future[None]:
-        """A future that is done at the next change of progress or at the end; at once when the end was already."""
+        """A future that is done at the next change of progress, or at once when the node has something to do (`wanted`)."""
         waiter: Future[None] = Future()
         with self._lock:
-            if self._finished:
+            if self._finished or self._requests:
                 waiter.set_result(None)
             else:
                 self._waiters.append(waiter)

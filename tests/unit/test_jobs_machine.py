@@ -345,6 +345,45 @@ def test_a_lost_attempt_that_has_not_begun_is_dropped_when_its_participant_is_ba
     assert desk.tell(held) == [StopLease("a", J, 0, 1)]
 
 
+def test_when_nobody_else_is_left_the_fallback_gets_all_that_waits_once_it_is_ready() -> None:
+    desk = Desk("a", "m")
+    desk.tell(ev.ParticipantOnline("m", slots=9, takes_unpinned=False))
+    desk.start("m", "a", "a", pinned=(0,), participants=("m", "a"), fallback="m")
+    desk.tell(ev.ParticipantOffline("a", "gone"))
+    desk.now_s += 60.0
+    assert desk.tell(ev.TimePassed()) == []
+    assert desk.state() == "running"
+    assert desk.tell(ev.FallbackReady(J)) == [lease("m", 1, 2), lease("m", 2, 2)]
+    desk.finish(0, 1, "m")
+    desk.finish(1, 2, "m")
+    assert end(desk.finish(2, 2, "m")).state is JobState.DONE
+
+
+def test_a_lost_participant_is_waited_for_before_the_fallback_is_asked() -> None:
+    desk = Desk("a")
+    desk.tell(ev.ParticipantOnline("m", slots=9, takes_unpinned=False))
+    desk.start("a", fallback="m")
+    desk.tell(ev.FallbackReady(J), ev.ParticipantOffline("a", "gone"))
+    desk.now_s += 1.0
+    assert desk.tell(ev.TimePassed()) == []
+    assert desk.tell(ev.ParticipantOnline("a")) == [lease("a", 0, 2)]
+    desk.tell(ev.ParticipantOffline("a", "gone again"))
+    desk.now_s += 60.0
+    assert desk.tell(ev.TimePassed()) == [lease("m", 0, 3)]
+
+
+def test_a_fallback_that_cannot_run_it_either_ends_the_job() -> None:
+    desk = Desk("a")
+    desk.tell(ev.ParticipantOnline("m", slots=9, takes_unpinned=False))
+    desk.start("a", fallback="m")
+    desk.tell(ev.FallbackReady(J))
+    desk.tell(ev.LeaseRefused(J, 0, 1, "a", reason="no model"))
+    told = desk.tell(ev.LeaseRefused(J, 0, 2, "m", reason="no model here"))
+    failure = end(told).failure
+    assert failure is not None
+    assert "no model here" in failure.message
+
+
 def test_nobody_left_waits_a_while_for_a_lost_one_to_come_back() -> None:
     desk = Desk("a", wait_for_return_s=5.0)
     desk.start("a", participants=("a", "never"))
