@@ -71,7 +71,7 @@ class Coordinator:
         self._reserve = reserve
         self.participants = ParticipantBook(registry, pool, own_choices)
         self._machine = Machine()
-        self._planner = Planner(registry, self.participants, clock, self._load, choose_route)
+        self._planner = Planner(registry, self.participants, clock, self._machine.load, choose_route)
         self._jobs: OrderedDict[str, JobRun] = OrderedDict()
         self._waiting: deque[str] = deque()
         self._active: set[str] = set()
@@ -368,9 +368,6 @@ class Coordinator:
         self._call_soon(self._activate_waiting)
 
     # House-keeping
-
-    def _load(self, participant_id: str) -> float:
-        return self._machine.load(participant_id) + self.participants.queue_length(participant_id)
 
     def _activate_waiting(self) -> None:
         ahead = self._registry.settings().queue_ahead

@@ -34,7 +34,7 @@ class Planner:
         load: Callable[[str], float],
         choose: Callable[[Sequence[str], Callable[[str], float]], str],
     ) -> None:
-        """``choose`` picks the participant with the least ``load`` for a route."""
+        """``choose`` picks the participant with the least load for a route; ``load`` counts our own work there."""
         self._registry = registry
         self._participants = participants
         self._clock = clock
@@ -73,8 +73,11 @@ class Planner:
         classes = {str(node.get("class_type")) for node in prompt.values() if isinstance(node, dict)}
         participants = self._participants.for_plan(classes, wishes.worker_ids)
 
+        def load(participant_id: str) -> float:
+            return self._load(participant_id) + self._participants.queue_length(participant_id)
+
         def choose(participant_ids: Sequence[str]) -> str:
-            return self._choose(participant_ids, self._load)
+            return self._choose(participant_ids, load)
 
         return plan_job(prompt, participants, PlanOptions(master_takes_part=not delegate), choose)
 

@@ -69,6 +69,25 @@ def failing(prefix: str, only_worker: str, *, delay_s: float = 0.0) -> Prompt:
     return graph.prompt
 
 
+@pytest.mark.parametrize("coordinates_only", [False, True])
+def test_when_the_only_worker_dies_the_master_finishes_its_items(
+    fleet: Fleet, master: Client, bare: Client, w3: Instance, coordinates_only: bool
+) -> None:
+    """It adds them to the running prompt, and repeats only what differs from item to item."""
+    prefix = f"alone-{int(coordinates_only)}"
+    for worker in ("w1", "w2"):
+        master.patch(f"/distributed/v2/workers/{worker}", {"enabled": False})
+    master.patch("/distributed/v2/settings", {"master_delegate_only": coordinates_only})
+    count = 1 if coordinates_only else 2
+    job = master.queue(images(prefix, delay_s=1.5))
+    eventually(lambda: Client(w3.url).queued()[0], "w3 works on its item")
+    w3.kill()
+    master.succeeded(job)
+    told = master.job(job)
+    assert [(item["state"], item["participant"]) for item in told["items"]] == [("done", "master")] * count
+    assert tensor(fleet.master, prefix)["rows"] == rows(bare, fleet, prefix, count)
+
+
 def test_item_that_fails_on_one_worker_is_saved_by_the_other(fleet: Fleet, master: Client, bare: Client) -> None:
     job = master.run(failing("saved", "w1"))
     item = master.job(job)["items"][1]

@@ -328,3 +328,25 @@ async def test_a_cancel_while_a_result_is_on_its_way_leaves_no_task(master: Mast
     await until(lambda: not run.fetching)
     released = await heard(master.end("w1"), m.Release)
     assert released.index == lease.index
+
+
+async def test_what_nobody_else_is_left_for_comes_to_the_waiting_node(master: Master) -> None:
+    job_id = master.post()
+    stage = master.coordinator.stage_of(job_id, "3")
+    assert stage is not None
+    refusals = {"reason": "no such model", "node_errors": {}}
+    for worker in ("w1", "w2", "w2"):  # the first one's item goes to the second one
+        lease = await heard(master.end(worker), m.Lease)
+        address = {"job_id": job_id, "index": lease.index, "attempt": lease.attempt}
+        await master.end(worker).send(m.LeaseRefused(**address, **refusals))
+    master.queue.start(job_id)
+    await asyncio.to_thread(stage.deliver_own, image(5))
+    assert not stage.wanted
+    await asyncio.to_thread(stage.wait_for_others)
+    await until(lambda: stage.wanted)
+    while (request := stage.take_request()) is not None:
+        place, attempt = request
+        await asyncio.to_thread(stage.deliver_requested, place, attempt, image(5 + place))
+    await until(lambda: stage.finished)
+    joined = stage.results()["images"]
+    assert torch.equal(joined, torch.cat([image(seed)["images"].data for seed in (5, 6, 7)]))
