@@ -151,9 +151,7 @@ class Coordinator:
 
     def cancel_by_user(self, job_id: str) -> None:
         """Ends the job and the master's own prompt. Raises NotFound."""
-        if job_id not in self._jobs:
-            raise NotFound(f"There is no job {job_id}.")
-        self._queue.cancel(job_id)
+        self._queue.cancel(self.run(job_id).job_id)
         self.cancel(job_id, "cancelled by request")
 
     # What nodes ask
