@@ -30,7 +30,6 @@ log = get_logger("agent")
 PROGRESS_EVERY_S = 0.25
 STATUS_EVERY_S = 2.0
 OUTCOME_EVERY_S = 0.02
-OUTCOME_WITHIN_S = 10.0
 ORPHAN_AFTER_S = 60.0
 """A master that stays away for so long has its items stopped and their results dropped."""
 
@@ -170,8 +169,7 @@ class Agent:
             return
         self._tell_counts()
         await session.send(m.LeaseAccepted(**item.address))
-        if not self.watch.available:
-            self._background.spawn(self._follow(item))
+        self._background.spawn(self._follow(item))
 
     def _stop(self, session: MasterSession, key: tuple[str, int, int]) -> None:
         item = session.items.get(key)
@@ -204,11 +202,12 @@ class Agent:
             self._background.spawn(self._conclude(item))
 
     async def _follow(self, item: WorkItem) -> None:
-        """Stands in for the host's prompt hook where it has none."""
-        while item.state != ENDED:
+        """Notices what no hook tells: that somebody took the prompt out of the queue, and all on a host without a hook."""
+        while not item.concluded:
             running, waiting = self._queue.live()
             if item.prompt_id in running:
-                self._prompt_started(item.prompt_id)
+                if not self.watch.available:
+                    self._prompt_started(item.prompt_id)
             elif item.prompt_id not in waiting:
                 await self._conclude(item)
                 return
@@ -226,6 +225,9 @@ class Agent:
 
     async def _conclude(self, item: WorkItem) -> None:
         """The item's prompt is over: if it delivered nothing, tells why."""
+        if item.concluded:
+            return
+        item.concluded = True
         outcome = await self._outcome(item.prompt_id)
         await asyncio.sleep(0)  # a delivery of the last moment is waiting in the loop
         if item.report is None and item.state != ENDED:
@@ -239,13 +241,13 @@ class Agent:
         self._let_go_if_idle()
 
     async def _outcome(self, prompt_id: str) -> Outcome | None:
-        """The host writes its history a moment after the prompt's end."""
-        give_up_s = self._clock.now_s() + OUTCOME_WITHIN_S
-        while (outcome := self._queue.outcome(prompt_id)) is None and self._clock.now_s() < give_up_s:
-            if prompt_id not in self._by_prompt:
-                return None
+        """How the prompt ended; None if it never ran. The host writes it down when it lets go of the prompt."""
+        while True:
+            running, _ = self._queue.live()
+            outcome = self._queue.outcome(prompt_id)
+            if outcome is not None or prompt_id not in running:
+                return outcome
             await asyncio.sleep(OUTCOME_EVERY_S)
-        return outcome
 
     # What we tell
 
@@ -324,9 +326,11 @@ class Agent:
 
 def _failure(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:
     kind, message = "no_result", NO_RESULT
-    if outcome is not None and outcome.status == "interrupted":
+    if outcome is None:
+        kind, message = "removed", "Somebody removed the item from the worker's queue."
+    elif outcome.status == "interrupted":
         kind, message = "interrupted", "Somebody interrupted the item on the worker."
-    elif outcome is not None and outcome.status == "error":
+    elif outcome.status == "error":
         kind, message = "exception", outcome.message or "The workflow failed on the worker."
         last_name = outcome.exception_type.rpartition(".")[2]
         kind = FAILURE_KINDS.get(last_name, kind)

@@ -27,6 +27,7 @@ class WorkItem:
     precision: str
     nodes: int
     state: str = WAITING
+    concluded: bool = False
     started_s: float | None = None
     manifest: BlobManifest | None = None
     report: m.ItemFinished | m.ItemFailed | None = None

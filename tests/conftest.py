@@ -15,6 +15,7 @@ if str(TESTS) not in sys.path:  # `from fakes.link import ...`, `from loader imp
 from loader import REPOSITORY, load_package  # noqa: E402
 
 load_package()
+pytest.register_assert_rewrite("fakes")  # before the first import of a fake: their asserts tell as much as a test's
 
 try:
     from hypothesis import HealthCheck, settings

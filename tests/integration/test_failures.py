@@ -88,6 +88,25 @@ def test_when_the_only_worker_dies_the_master_finishes_its_items(
     assert tensor(fleet.master, prefix)["rows"] == rows(bare, fleet, prefix, count)
 
 
+def test_item_that_somebody_clears_from_a_workers_queue_runs_elsewhere(
+    fleet: Fleet, master: Client, w1: Client, bare: Client
+) -> None:
+    """It waits behind a stranger's prompt, and the stranger empties the whole queue."""
+    stranger = image_alone("in-front", seed=1)
+    stranger["1"]["inputs"].update(delay_s=60.0, salt="clearing")
+    running = w1.queue(stranger)
+    eventually(lambda: w1.queued()[0] == [running], "the stranger's prompt runs")
+    job = master.queue(images("cleared"))
+    eventually(lambda: w1.queued()[1], "our item waits behind it")
+    w1.post("/queue", {"clear": True})
+    master.succeeded(job)
+    told = master.job(job)
+    assert [attempt["state"] for attempt in told["items"][1]["attempts"]] == ["failed", "done"]
+    assert "removed" in told["items"][1]["attempts"][0]["error"]["message"]
+    assert tensor(fleet.master, "cleared")["rows"] == rows(bare, fleet, "cleared", 3)
+    w1.post("/interrupt", {"prompt_id": running})
+
+
 def test_item_that_fails_on_one_worker_is_saved_by_the_other(fleet: Fleet, master: Client, bare: Client) -> None:
     job = master.run(failing("saved", "w1"))
     item = master.job(job)["items"][1]

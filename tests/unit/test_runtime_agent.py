@@ -167,6 +167,16 @@ async def test_other_ways_to_end_without_a_result(worker: Worker, outcome: Outco
     assert (failed.kind, failed.retry) == (kind, retry)
 
 
+async def test_an_item_that_somebody_removes_from_the_queue_is_told(worker: Worker) -> None:
+    master = worker.link()
+    await master.send(lease())
+    await heard(master, m.LeaseAccepted)
+    worker.queue.waiting.clear()
+    failed = await heard(master, m.ItemFailed)
+    assert (failed.kind, failed.retry) == ("removed", True)
+    await until(lambda: not worker.queue.watch.held)  # type: ignore[union-attr]
+
+
 async def test_stop_cancels_a_waiting_and_a_running_item(worker: Worker) -> None:
     master = worker.link()
     await master.send(lease())

@@ -1,0 +1,205 @@
+"""A world of workers, links and faults around the state machine, all by chance from a seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from fakes.referee import Address, Referee, address
+from flotilla.jobs import events as ev
+from flotilla.jobs.instructions import (
+    FetchResult,
+    FinishJob,
+    ItemChanged,
+    ReleaseResult,
+    SendLease,
+    StopLease,
+)
+from flotilla.jobs.machine import Machine
+from flotilla.jobs.model import Failure
+
+WORKERS = tuple(f"w{number}" for number in range(6))
+MASTER = "master"
+BROKEN = Failure("error", "it broke")
+
+
+@dataclass
+class Worker:
+    """What a worker keeps: leases in hand and results in its spool, both beyond the link's life."""
+
+    hand: dict[Address, bool] = field(default_factory=dict)  # address: has it begun
+    spool: dict[Address, object] = field(default_factory=dict)
+
+
+class FaultyWorld:
+    """Workers behind unreliable links. In chaos anything may get lost, come twice, late or in another order."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.referee = Referee(Machine(wait_for_return_s=5.0))
+        self.now_s = 100.0
+        self.workers = {worker_id: Worker() for worker_id in (MASTER, *WORKERS)}
+        self.mail: list[ev.Event] = []
+        self.history: list[ev.Event] = []
+        self.fetches: list[FetchResult] = []
+        self.jobs = 0
+        self.chaos = True
+        self.tell(ev.ParticipantOnline(MASTER, slots=3, takes_unpinned=False))
+
+    def tell(self, event: ev.Event) -> None:
+        """Gives the machine an event and carries out what it says."""
+        look = self.referee.events % 5 == 0
+        for told in self.referee.handle(event, self.now_s, look=look):
+            if isinstance(told, (ItemChanged, FinishJob)):
+                continue
+            worker = self.workers[told.participant_id]
+            if isinstance(told, FetchResult):
+                self.fetches.append(told)
+            elif self.chaos and self.random.random() < 0.05:
+                continue
+            elif isinstance(told, SendLease):
+                worker.hand[address(told)] = False
+            elif isinstance(told, StopLease):
+                worker.hand.pop(address(told), None)
+            elif isinstance(told, ReleaseResult):
+                worker.spool.pop(address(told), None)
+
+    def post(self, event: ev.Event) -> None:
+        """A worker's message, on its way."""
+        copies = self.random.choice((0, 1, 1, 1, 1, 1, 2)) if self.chaos else 1
+        self.mail.extend([event] * copies)
+        self.history.append(event)
+        del self.history[:-200]
+
+    def work(self, worker_id: str) -> None:
+        """A worker does a bit of what it has in hand."""
+        worker = self.workers[worker_id]
+        if not worker.hand:
+            return
+        where = self.random.choice(list(worker.hand))
+        luck = self.random.random() if self.chaos else 0.5
+        if not worker.hand[where]:
+            if luck < 0.02:
+                del worker.hand[where]
+                self.post(ev.LeaseRefused(*where, reason="a model is missing"))
+            else:
+                worker.hand[where] = True
+                self.post(ev.ItemStarted(*where))
+        elif luck < 0.06:
+            del worker.hand[where]
+            self.post(ev.ItemFailed(*where, failure=BROKEN, retry=luck > 0.004))
+        elif luck < 0.4:
+            self.post(ev.ItemProgressed(*where, fraction=self.random.random(), label=f"step {luck:.1f}"))
+        else:
+            del worker.hand[where]
+            worker.spool[where] = ("blob", *where)
+            self.post(ev.ItemFinished(*where, result=worker.spool[where]))
+
+    def bring_over(self) -> None:
+        """One fetch of the master comes to an end."""
+        if not self.fetches:
+            return
+        fetch = self.fetches.pop(self.random.randrange(len(self.fetches)))
+        where = address(fetch)
+        there = where in self.workers[fetch.participant_id].spool
+        if there and not (self.chaos and self.random.random() < 0.1):
+            self.post(ev.ResultFetched(*where))
+        else:
+            self.post(ev.FetchFailed(*where, failure=BROKEN))
+
+    def connect(self, worker_id: str) -> None:
+        """A link opens: the worker says again what it has. Now and then it has lost its memory."""
+        worker = self.workers[worker_id]
+        if self.chaos and self.random.random() < 0.2:
+            worker.hand.clear()
+            worker.spool.clear()
+        self.tell(ev.ParticipantOnline(worker_id, slots=self.random.choice((1, 2, 2, 3))))
+        for where, begun in worker.hand.items():
+            self.post(ev.ItemStarted(*where) if begun else ev.LeaseHeld(*where))
+        for where, result in worker.spool.items():
+            self.post(ev.ItemFinished(*where, result=result))
+
+    def plan(self) -> None:
+        """A new job, like none or any of the ways to fan out. Old ones are forgotten, some before the last word."""
+        self.forget_ended(keep=4)
+        self.jobs += 1
+        job_id = f"j{self.jobs}"
+        chosen = self.random.sample(WORKERS, self.random.randint(1, len(WORKERS)))
+        items = [ev.ItemSpec(index, self.random.choice(chosen)) for index in range(self.random.randint(0, 6))]
+        if items and self.random.random() < 0.3:
+            items[0] = ev.ItemSpec(0, MASTER, pinned=True)
+        if len(items) > 1 and self.random.random() < 0.1:
+            items[1] = ev.ItemSpec(1, chosen[0], pinned=True)
+        left_out = {chosen[-1]: "its model is missing"} if self.random.random() < 0.1 else {}
+        self.tell(ev.JobPlanned(job_id, tuple(items), (MASTER, *chosen), left_out))
+
+    def some_job(self) -> str:
+        return f"j{max(1, self.jobs - self.random.randrange(8))}"
+
+    def end_some_job(self) -> None:
+        job_id = self.some_job()
+        kind = self.random.randrange(3)
+        if kind == 0:
+            self.tell(ev.JobCancelled(job_id, "stopped by hand"))
+        elif kind == 1:
+            self.tell(ev.PromptEnded(job_id))
+        else:
+            self.tell(ev.JobDropped(job_id, "the host refused it"))
+
+    def forget_ended(self, keep: int) -> None:
+        known = list(self.referee.machine.job_ids())
+        for job_id in known[: max(0, len(known) - keep)]:
+            if job_id in self.referee.finished:
+                self.tell(ev.JobGathered(job_id))
+                self.referee.machine.forget(job_id)
+
+    def deliver(self) -> None:
+        if self.mail:
+            at = self.random.randrange(len(self.mail)) if self.chaos else 0
+            self.tell(self.mail.pop(at))
+
+    def step(self) -> None:
+        """Any one thing happens."""
+        self.now_s += self.random.choice((0.0, 0.01, 0.5))
+        luck = self.random.random()
+        if luck < 0.02:
+            self.plan()
+        elif luck < 0.045:
+            self.tell(ev.JobAccepted(self.some_job()))
+        elif luck < 0.055:
+            self.end_some_job()
+        elif luck < 0.075:
+            self.connect(self.random.choice(WORKERS))
+        elif luck < 0.085:
+            self.tell(ev.ParticipantOffline(self.random.choice(WORKERS), "the connection was lost"))
+        elif luck < 0.1:
+            self.tell(ev.TimePassed())
+        elif luck < 0.12 and self.history:
+            self.tell(self.random.choice(self.history))
+        elif luck < 0.2:
+            self.bring_over()
+        elif luck < 0.5:
+            self.work(self.random.choice([MASTER, *WORKERS]))
+        else:
+            self.deliver()
+
+    def quiesce(self) -> None:
+        """Faults end: every link is made anew, then everybody does what is left to do."""
+        self.chaos = False
+        self.mail.clear()
+        self.fetches.clear()
+        for worker_id in (MASTER, *WORKERS):
+            self.tell(ev.ParticipantOffline(worker_id, "the connection was lost"))
+        for worker_id in WORKERS:
+            self.connect(worker_id)
+        self.tell(ev.ParticipantOnline(MASTER, slots=3, takes_unpinned=False))
+        for number in range(1, self.jobs + 1):
+            self.tell(ev.JobAccepted(f"j{number}"))
+        while self.mail or self.fetches or any(worker.hand for worker in self.workers.values()):
+            for worker_id in self.workers:
+                self.work(worker_id)
+            self.bring_over()
+            self.deliver()
+        while (deadline_s := self.referee.machine.next_deadline_s()) is not None:
+            self.now_s = deadline_s
+            self.tell(ev.TimePassed())
