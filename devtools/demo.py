@@ -174,8 +174,13 @@ async def _run_single(url: str, counts: Sequence[int]) -> tuple[list[list[Image.
         for prompt_id in [prompt_id for row in prompt_ids for prompt_id in row]:
             await client.finished(prompt_id, PROMPT_TIMEOUT_S)
         took_s = time.monotonic() - started_s
-        found = [[(await client.pictures(prompt_id))[0] for prompt_id in row] for row in prompt_ids]
+        # One row after the other: a comprehension in a comprehension may await from Python 3.11 on only.
+        found = [await _first_pictures(client, row) for row in prompt_ids]
     return found, took_s
+
+
+async def _first_pictures(client: Client, prompt_ids: Sequence[str]) -> list[Image.Image]:
+    return [(await client.pictures(prompt_id))[0] for prompt_id in prompt_ids]
 
 
 def _same(first: Image.Image, second: Image.Image) -> bool:
