@@ -218,24 +218,26 @@ class Instance:
         return None if self.process is None else self.process.poll()
 
     def ready(self) -> bool:
-        """Whether it answers, is really this instance, and has loaded the pack."""
-        try:
-            stats = request_json(f"{self.url}/system_stats")
-            # Another fleet's instance may have won the port.
-            if str(self.folder) not in stats["system"]["argv"]:
-                return False
-            return not self.spec.pack or PROBE_NODE in request_json(f"{self.url}/object_info/{PROBE_NODE}")
-        except (OSError, ValueError, KeyError):
-            return False
+        """Whether it answers, is really this instance, and has loaded the pack if it is to have it."""
+        return self._is_up() and (not self.spec.pack or self._has_pack() is True)
 
     def answers_without_pack(self) -> bool:
         """Whether the host is up although the pack's node is missing: its import failed."""
-        if not self.spec.pack or self.ready():
-            return False
+        return self._is_up() and self.spec.pack and self._has_pack() is False
+
+    def _is_up(self) -> bool:
+        """Whether something answers on its port and is this instance: another fleet's may have won the port."""
         try:
             return str(self.folder) in request_json(f"{self.url}/system_stats")["system"]["argv"]
         except (OSError, ValueError, KeyError):
             return False
+
+    def _has_pack(self) -> bool | None:
+        """Whether the host knows the pack's node; None while it does not say. A host answers after importing packs."""
+        try:
+            return PROBE_NODE in request_json(f"{self.url}/object_info/{PROBE_NODE}")
+        except (OSError, ValueError):
+            return None
 
     def log_tail(self, count: int = LOG_TAIL_LINES) -> str:
         """The last lines that it printed, and before them those that follow its first traceback."""

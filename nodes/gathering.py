@@ -26,6 +26,16 @@ def empty_audio(sample_rate: int = 44_100) -> dict[str, Any]:
     return {"waveform": torch.zeros(1, 2, 1), "sample_rate": sample_rate}
 
 
+def delivered_inputs() -> list[io.Input]:
+    """The inputs of a node that hands an item's values over."""
+    return [
+        io.Image.Input("images", optional=True),
+        io.Audio.Input("audio", optional=True),
+        io.Latent.Input("latent", optional=True),
+        io.Mask.Input("mask", optional=True),
+    ]
+
+
 def gathered_outputs() -> list[io.Output]:
     """The outputs of a node that joins items."""
     return [

@@ -9,7 +9,7 @@ from ..host.execution import executing_prompt_id
 from ..host.node_api import io
 from ..runtime import context
 from ..utils.errors import InvalidInput
-from .gathering import gather, gathered_outputs, typed_values
+from .gathering import delivered_inputs, gather, gathered_outputs, typed_values
 from .varying import MAX_SEED
 
 CATEGORY = "flotilla/internal"
@@ -27,12 +27,7 @@ class FlotillaDeliver(io.ComfyNode):
             is_output_node=True,
             is_dev_only=True,
             is_input_list=True,
-            inputs=[
-                io.Image.Input("images", optional=True),
-                io.Audio.Input("audio", optional=True),
-                io.Latent.Input("latent", optional=True),
-                io.Mask.Input("mask", optional=True),
-            ],
+            inputs=delivered_inputs(),
         )
 
     @classmethod
@@ -67,10 +62,7 @@ class FlotillaTake(io.ComfyNode):
                 io.String.Input("stage"),
                 io.Int.Input("place", min=0, max=MAX_SEED),
                 io.Int.Input("attempt", min=1, max=MAX_SEED),
-                io.Image.Input("images", optional=True),
-                io.Audio.Input("audio", optional=True),
-                io.Latent.Input("latent", optional=True),
-                io.Mask.Input("mask", optional=True),
+                *delivered_inputs(),
             ],
             outputs=gathered_outputs(),
         )
