@@ -95,6 +95,7 @@ class Agent:
         finally:
             reporter.cancel()
             session.links.remove(link)
+            session.lost_since_s = self._clock.now_s()
             self._background.spawn(session.resend() if session.links else self._expire(session))
 
     def authorise(self, header: str | None, method: str, path: str) -> None:
@@ -301,8 +302,10 @@ class Agent:
     # House-keeping
 
     async def _expire(self, session: MasterSession) -> None:
+        lost_since_s = session.lost_since_s
         await asyncio.sleep(ORPHAN_AFTER_S)
-        if not session.links and self._sessions.get(session.instance_id) is session:
+        was_back = session.lost_since_s != lost_since_s
+        if not session.links and not was_back and self._sessions.get(session.instance_id) is session:
             del self._sessions[session.instance_id]
             for key in list(session.items):
                 self._stop(session, key)

@@ -54,6 +54,7 @@ class MasterSession:
     instance_id: str
     links: list[Link] = field(default_factory=list)
     items: dict[tuple[str, int, int], WorkItem] = field(default_factory=dict)
+    lost_since_s: float = 0.0
 
     async def send(self, message: m.Message) -> None:
         """Sends over the newest link that takes it, if any; what must not be lost is an item's report, see `resend`."""

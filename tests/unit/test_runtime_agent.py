@@ -12,6 +12,7 @@ import torch
 from fakes.host import FakeQueue
 from fakes.link import FakeLink, link_pair
 from flotilla.host.records import Outcome, ProgressSnapshot, Refused
+from flotilla.runtime import agent as agent_module
 from flotilla.runtime.agent import Agent
 from flotilla.transport.manifest import BlobManifest
 from flotilla.transport.spool import Spool
@@ -214,6 +215,15 @@ async def test_a_result_is_announced_again_after_the_link_was_lost(worker: Worke
     again = worker.link()
     finished = await heard(again, m.ItemFinished)
     assert (finished.job_id, finished.index, finished.attempt) == ("job", 1, 1)
+
+
+async def test_items_of_a_master_that_stays_away_are_stopped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "ORPHAN_AFTER_S", 0.0)
+    master = worker.link()
+    await start_item(worker, master)
+    await master.close("test")
+    await until(lambda: worker.queue.cancelled == [PROMPT_ID])
+    assert worker.queue.live() == ([], [])
 
 
 async def test_progress_of_the_running_item_is_told(worker: Worker) -> None:
