@@ -57,16 +57,17 @@ async def gather(stage: StageRun) -> io.NodeOutput:
     progress = NodeProgress(stage.count * PROGRESS_STEPS)
     try:
         stage.wait_for_others()
-        while not stage.wanted:
+        while not stage.finished:
+            # What `next_change` told of may be withdrawn by now: only a request that was taken counts.
+            request = stage.take_request()
+            if request is not None:
+                return _one_more(stage, *request)
             change = stage.next_change()
             progress.show(int(stage.progress() * PROGRESS_STEPS))
             await wait_interruptibly(asyncio.wrap_future(change))
-        request = stage.take_request()
     except BaseException:  # the host's interrupt is one
         stage.abandon()
         raise
-    if request is not None and not stage.finished:
-        return _one_more(stage, *request)
     progress.show(stage.count * PROGRESS_STEPS)
     return joined(stage.results())
 

@@ -8,7 +8,7 @@ from ..graph.values import line_for, seed_for
 from ..host.execution import executing_prompt_id
 from ..host.node_api import io
 from ..runtime import context
-from ..utils.errors import InvalidInput
+from ..runtime.stage import list_given
 from .gathering import delivered_inputs, gather, gathered_outputs, typed_values
 from .varying import MAX_SEED
 
@@ -38,10 +38,7 @@ class FlotillaDeliver(io.ComfyNode):
     @classmethod
     def execute(cls, **inputs: list[Any]) -> io.NodeOutput:
         if any(len(values) != 1 for values in inputs.values()):
-            raise InvalidInput(
-                "The collector got a list, and it gathers one batch per item.",
-                cure="Join the list into one batch in front of the collector.",
-            )
+            raise list_given()
         single = {name: values[0] for name, values in inputs.items()}
         context.deliver(executing_prompt_id(), typed_values(single))
         return io.NodeOutput()

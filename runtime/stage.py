@@ -21,6 +21,14 @@ FIRST_ATTEMPT = 1
 """The master's own item is leased once, to the master."""
 
 
+def list_given() -> InvalidInput:
+    """What a collector says, on the master or on a worker, when it is given a list of results."""
+    return InvalidInput(
+        "The collector got a list, and it gathers one batch per item.",
+        cure="Join the list into one batch in front of the collector.",
+    )
+
+
 class StageRun:
     """Gathers the items of one stage."""
 
@@ -79,10 +87,7 @@ class StageRun:
         if place is None:
             raise RuntimeError("the master has no item of its own in this stage")
         if not self.assembly.put_local(place, values):
-            raise InvalidInput(
-                "The collector got a list, and it gathers one batch per item.",
-                cure="Join the list into one batch in front of the collector.",
-            )
+            raise list_given()
         self._delivered(self.plan.items[place].index, FIRST_ATTEMPT)
 
     def wait_for_others(self) -> None:
@@ -124,16 +129,21 @@ class StageRun:
         """A future that is done at the next change of progress, or at once when the node has something to do (`wanted`)."""
         waiter: Future[None] = Future()
         with self._lock:
-            if self._finished or self._requests:
+            if self.wanted:
                 waiter.set_result(None)
             else:
                 self._waiters.append(waiter)
         return waiter
 
     def results(self) -> dict[str, Any]:
-        """The gathered values by name. Raises what ended the job, if something did, or InvalidInput if they do not fit."""
+        """The gathered values by name, once the wait is over.
+
+        Raises what ended the job, if something did, and InvalidInput if the values do not fit.
+        """
         if self._error is not None:
             raise self._error
+        if not self._finished:
+            raise RuntimeError("the stage's items are not all here yet")
         return self.assembly.finish()
 
     def show(self, place: int, fraction: float, *, done: bool) -> None:
