@@ -158,7 +158,8 @@ async def enqueue(services: Services, interceptor: Interceptor, order: Order) ->
 
     Raises what planning raises, InvalidInput for unknown workers, InvalidPrompt when the host refuses the prompt.
     """
-    _check_known(services, order.worker_ids)
+    # Also for prompts without distributed nodes, whose planning looks at no worker.
+    services.coordinator.participants.check_known(order.worker_ids or ())
     json_data: dict[str, Any] = {"prompt": order.prompt, "extra_data": {}}
     if order.client_id is not None:
         json_data["client_id"] = order.client_id
@@ -202,18 +203,6 @@ async def _submit(services: Services, json_data: dict[str, Any]) -> Queued:
     if isinstance(outcome, Refused):
         raise _refusal(outcome)
     return outcome
-
-
-def _check_known(services: Services, worker_ids: tuple[str, ...] | None) -> None:
-    """Also for prompts without distributed nodes, whose planning looks at no worker."""
-    known = {entry.id for entry in services.registry.entries()}
-    unknown = [one for one in worker_ids or () if one not in known]
-    if unknown:
-        raise InvalidInput(
-            f"There is no worker {', '.join(unknown)}.",
-            cure="GET /distributed/config lists the workers.",
-            details={"unknown": unknown},
-        )
 
 
 def _refusal(refused: Refused) -> InvalidPrompt:

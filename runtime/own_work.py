@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..graph.plan import build_item_prompt
 from ..jobs import events as ev
 from ..jobs.instructions import SendLease, StopLease
 from ..utils.clock import Clock
@@ -11,6 +12,7 @@ from ..utils.log import get_logger
 from ..workers.entries import MASTER_ID
 from .jobrun import JobRun
 from .participants import ParticipantBook
+from .stage import FIRST_ATTEMPT
 
 log = get_logger("own_work")
 
@@ -34,7 +36,7 @@ class OwnWork:
         stage = run.stages.get(item.node_id)
         if item.by_master_prompt or stage is None:
             return
-        missing = self._participants.missing_here(run.lease(lease.index, lease.attempt, None, "exact").prompt)
+        missing = self._participants.missing_here(build_item_prompt(run.plan, item))
         if missing:
             self._feed_soon(ev.LeaseRefused(lease.job_id, lease.index, lease.attempt, MASTER_ID, missing))
             return
@@ -48,7 +50,7 @@ class OwnWork:
         for item in run.plan.items:
             if item.by_master_prompt:
                 run.own_began_s.setdefault(item.index, self._clock.now_s())
-                self._feed_soon(ev.ItemStarted(run.job_id, item.index, 1, MASTER_ID))
+                self._feed_soon(ev.ItemStarted(run.job_id, item.index, FIRST_ATTEMPT, MASTER_ID))
 
     def stop(self, run: JobRun, order: StopLease) -> None:
         """The item is no longer wanted; what has begun goes on and is then dropped."""

@@ -35,15 +35,11 @@ class ParticipantBook:
     def for_plan(self, classes: Iterable[str], worker_ids: tuple[str, ...] | None) -> list[Participant]:
         """The master, then the enabled workers in the order of the configuration; those that are not linked say why.
 
-        ``classes`` are the node classes of the prompt, for which the master looks at its own lists anew. ``worker_ids`` narrows the workers down; ids that nobody has are an InvalidInput.
+        ``classes`` are the node classes of the prompt, for which the master looks at its own lists anew. ``worker_ids``
+        narrows the workers down; ids that nobody has are an InvalidInput.
         """
         entries = self._registry.entries()
-        if worker_ids is not None:
-            unknown = set(worker_ids) - {entry.id for entry in entries}
-            if unknown:
-                raise InvalidInput(
-                    f"There is no worker {', '.join(sorted(unknown))}.", cure="GET /distributed/v2/workers lists them."
-                )
+        self.check_known(worker_ids or ())
         health = self._pool.health()
         own = Capabilities(*self._own_choices(classes))
         participants = [Participant(MASTER_ID, self.name(MASTER_ID), True, capabilities=own)]
@@ -59,6 +55,17 @@ class ParticipantBook:
             known = self._capabilities.get(entry.id)
             participants.append(Participant(entry.id, entry.name, False, capabilities=known, unavailable=unavailable))
         return participants
+
+    def check_known(self, worker_ids: Iterable[str]) -> None:
+        """Raises InvalidInput if there is no such worker in the registry."""
+        known = {entry.id for entry in self._registry.entries()}
+        unknown = [one for one in worker_ids if one not in known]
+        if unknown:
+            raise InvalidInput(
+                f"There is no worker {', '.join(unknown)}.",
+                cure="GET /distributed/v2/workers lists the workers.",
+                details={"unknown": unknown},
+            )
 
     def missing_here(self, prompt: Mapping[str, Any]) -> str:
         """What this very server lacks for ``prompt``, in words; empty if nothing."""

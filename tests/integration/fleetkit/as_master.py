@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from types import TracebackType
 from typing import Any
 
 import aiohttp
@@ -21,7 +20,7 @@ BLOBS = "/distributed/v2/blobs/"
 IDENTITY = Identity(instance_id="00000000-0000-4000-8000-00000000ab1e", name="test master", version="0.0.1")
 
 
-class LinkedMaster:
+class LinkedMaster(Background):
     """Holds a link to the worker at ``url`` for the length of a ``with`` block.
 
     Attributes:
@@ -32,22 +31,8 @@ class LinkedMaster:
     def __init__(self, url: str, key: str) -> None:
         self._url = url
         self._key = FleetKey(key.encode())
-        self._background = Background()
         self.session_key = b""
         self.ended = False
-
-    def __enter__(self) -> LinkedMaster:
-        self._background.__enter__()
-        self._background.call(self._open())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._background.call(self._close())
-        finally:
-            self._background.__exit__(kind, error, trace)
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession()
@@ -72,8 +57,8 @@ class LinkedMaster:
         async def send() -> None:
             await self._bare._socket.send_str(text)
 
-        self._background.call(send())
-        self._background.start(self._until_end())
+        self.call(send())
+        self.start(self._until_end())
 
     async def _until_end(self) -> None:
         with contextlib.suppress(LinkLost):
@@ -87,4 +72,4 @@ class LinkedMaster:
         async def read() -> list[Any]:
             return [await self._link.receive() for _ in range(count)]
 
-        return self._background.call(read())
+        return self.call(read())

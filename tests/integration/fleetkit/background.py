@@ -18,28 +18,42 @@ from .client import Client
 from .waiting import eventually
 
 Result = TypeVar("Result")
+Self = TypeVar("Self", bound="Background")
 
 CALL_TIMEOUT_S = 10.0
 
 
 class Background:
-    """Runs coroutines in a thread of its own; a context manager."""
+    """Runs coroutines in a thread of its own; a context manager.
 
-    def __enter__(self) -> Background:
+    What lives there overrides `_open` and `_close`, which run in that thread at the block's begin and end.
+    """
+
+    def __enter__(self: Self) -> Self:
         self._started: list[Future[None]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-background", daemon=True)
         self._thread.start()
+        self.call(self._open())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for work in self._started:
-            work.cancel()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self.call(self._close())
+        finally:
+            for work in self._started:
+                work.cancel()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _open(self) -> None:
+        """Begins what lives here; nothing by itself."""
+
+    async def _close(self) -> None:
+        """Ends it."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Lets a coroutine run on its own until the block ends."""
@@ -50,7 +64,7 @@ class Background:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
 
-class Listener:
+class Listener(Background):
     """What a browser tab hears of its prompts: the JSON messages of the host's websocket, in order.
 
     Attributes:
@@ -62,19 +76,11 @@ class Listener:
         self.client_id = uuid.uuid4().hex
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self._url = f"{client.url}/ws?clientId={self.client_id}"
-        self._background = Background()
 
-    def __enter__(self) -> Listener:
-        self._background.__enter__()
-        self._background.call(self._open())
+    def __enter__(self: Self) -> Self:
+        super().__enter__()
         eventually(lambda: self.messages, "the websocket's first message")
         return self
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self._background.call(self._close())
-        finally:
-            self._background.__exit__(*error)
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession()
@@ -97,7 +103,7 @@ class Listener:
         return [data for name, data in self.messages if name == kind and data.get("prompt_id") == prompt_id]
 
 
-class Server:
+class Server(Background):
     """A small HTTP server on a free loopback port, for the length of a ``with`` block.
 
     Attributes:
@@ -107,19 +113,7 @@ class Server:
     def __init__(self, path: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
         self._app = web.Application()
         self._app.router.add_route("*", path, handler)
-        self._background = Background()
         self.url = ""
-
-    def __enter__(self) -> Server:
-        self._background.__enter__()
-        self._background.call(self._open())
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self._background.call(self._runner.cleanup())
-        finally:
-            self._background.__exit__(*error)
 
     async def _open(self) -> None:
         self._runner = web.AppRunner(self._app, shutdown_timeout=0.1)
@@ -127,3 +121,6 @@ class Server:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _close(self) -> None:
+        await self._runner.cleanup()

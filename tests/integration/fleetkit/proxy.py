@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 from urllib.parse import urlsplit
 
 from .background import Background
@@ -12,7 +11,7 @@ from .background import Background
 CHUNK_BYTES = 64 * 1024
 
 
-class Cable:
+class Cable(Background):
     """Leads to the server at ``target``.
 
     Attributes:
@@ -22,25 +21,13 @@ class Cable:
     def __init__(self, target: str) -> None:
         parts = urlsplit(target)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
-        self._background = Background()
         self._writers: set[asyncio.StreamWriter] = set()
         self._broken = False
         self.url = ""
 
-    def __enter__(self) -> Cable:
-        self._background.__enter__()
-        self._background.call(self._open())
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self._background.call(self._close())
-        finally:
-            self._background.__exit__(*error)
-
     def cut(self) -> None:
         """Ends every connection now, without a goodbye; until `mend` new ones end as well."""
-        self._background.call(self._cut())
+        self.call(self._cut())
 
     def mend(self) -> None:
         """New connections go through again."""
