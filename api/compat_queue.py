@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from ..host.records import Queued, Refused
-from ..runtime.planner import Wishes
+from ..runtime.wishes import Wishes
 from ..utils.clock import Clock
 from ..utils.errors import FlotillaError, InvalidInput, InvalidPrompt, NotFound
 from ..utils.ids import new_id

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ..runtime.coordinator import Coordinator
 from ..runtime.jobrun import JobRun
-from ..runtime.planner import Wishes
+from ..runtime.wishes import Wishes
 from ..utils.errors import FlotillaError, InvalidPrompt
 from ..utils.log import get_logger
 from .http import Handler

@@ -9,6 +9,7 @@ from ..host.records import HostQueue
 from ..runtime.agent import Agent
 from ..runtime.coordinator import Coordinator
 from ..runtime.results import ResultFetcher
+from ..storage.journal import Journal
 from ..transport.spool import Spool
 from ..utils.clock import Clock, SystemClock
 from ..workers.handshake import Identity
@@ -32,6 +33,7 @@ class Services:
     agent: Agent
     fetcher: ResultFetcher
     spool: Spool
+    journal: Journal
     key: FleetKey | None
     identity: Identity
     clock: Clock = field(default_factory=SystemClock)

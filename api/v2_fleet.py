@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+from ..jobs.model import ParticipantState
 from ..utils.errors import Conflict, NotFound
 from ..utils.ids import new_id
 from ..utils.version import VERSION
@@ -18,12 +19,15 @@ from ..workers.entries import Kind, WorkerEntry, make_entry
 from . import openapi, v2_jobs, wire
 from .openapi import Call, Route
 from .services import Services
+from .wire import WorkerState
 
 WORKERS = openapi.PREFIX + "/workers"
 WORKER = WORKERS + "/{id}"
 SETTINGS = openapi.PREFIX + "/settings"
 SYSTEM = openapi.PREFIX + "/system"
 DOCUMENT = openapi.PREFIX + "/openapi.json"
+
+REST_CURE = "It is asked again by itself; its last failures are shown with the jobs' items."
 
 
 class Document(BaseModel):
@@ -98,8 +102,12 @@ def _one_worker(services: Services, entry: WorkerEntry) -> wire.WorkerOut:
 
 def _worker_out(services: Services, entry: WorkerEntry, health: WorkerHealth | None) -> wire.WorkerOut:
     status = services.coordinator.participants.status(entry.id)
+    known = services.coordinator.participant(entry.id)
+    rest = ""
     # A change of the registry reaches the pool a moment later.
-    state = "disabled" if not entry.enabled else health.state if health is not None else "connecting"
+    state: WorkerState = "disabled" if not entry.enabled else health.state if health is not None else "connecting"
+    if state == "online" and known is not None and known.state == ParticipantState.RESTING.value:
+        state, rest = "resting", known.reason
     return wire.WorkerOut(
         id=entry.id,
         name=entry.name,
@@ -110,8 +118,8 @@ def _worker_out(services: Services, entry: WorkerEntry, health: WorkerHealth | N
         precision=entry.precision,
         state=state,
         reason=health.reason if health else "",
-        message=health.message if health else "",
-        cure=health.cure if health else "",
+        message=rest or (health.message if health else ""),
+        cure=REST_CURE if rest else health.cure if health else "",
         since_s=max(0.0, services.clock.now_s() - health.since_s) if health and health.since_s else None,
         rtt_ms=health.rtt_ms if health else None,
         version=health.peer.version if health and health.peer else None,
@@ -145,6 +153,7 @@ async def get_system(services: Services, call: Call) -> wire.SystemOut:
         name=services.identity.name,
         key_fingerprint=services.key.fingerprint if services.key is not None else None,
         spool=wire.SpoolOut(**dataclasses.asdict(usage)),
+        journal=wire.JournalOut(**dataclasses.asdict(services.journal.status())),
         **facts,
     )
 

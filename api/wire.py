@@ -1,7 +1,7 @@
 """What travels over ``/distributed/v2``, as models: the routes answer with them and the OpenAPI document is made of them.
 
 Requests are checked strictly (``true`` is no number, ``"1"`` is no number). Fields that a PATCH leaves out stay as they
-are. Times: ``*_s`` are seconds; ``created_s`` and ``ended_s`` count since 1970. Sizes are in bytes.
+are. Times: ``*_s`` are seconds; ``created_s``, ``accepted_s`` and ``ended_s`` count since 1970. Sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class ErrorBody(Out):
 # Workers
 
 
+WorkerState = Literal["disabled", "connecting", "online", "resting", "offline", "refused"]
+"""*resting*: linked, but it gets no work for a while because it keeps failing; ``message`` says more."""
+
+
 class QueueOut(Out):
     """Prompts in a worker's own queue; ``ours`` of them belong to jobs of this master."""
 
@@ -84,7 +88,7 @@ class WorkerOut(Out):
     kind: Kind
     tags: list[str]
     precision: Precision
-    state: Literal["disabled", "connecting", "online", "offline", "refused"]
+    state: WorkerState
     reason: str
     message: str
     cure: str
@@ -145,12 +149,16 @@ class WorkerIn(WorkerPatch):
 
 
 class FailureOut(Out):
-    """Why something ended badly. ``participant`` is the id of who had it; ``traceback`` is the remote one, if any."""
+    """Why something ended badly. ``participant`` is the id of who had it, ``attempt`` which of the item's attempts it was
+    (0: not one of them); ``traceback`` is the remote one, ``node_id`` and ``node_type`` name the node that raised, if any."""
 
     kind: str
     message: str
     traceback: str
     participant: str | None
+    attempt: int
+    node_id: str
+    node_type: str
 
 
 class ParticipantOut(Out):
@@ -170,26 +178,35 @@ class StageOut(Out):
 
 
 class JobOut(Out):
-    """One distributed run; its ``id`` is the id of the prompt. ``left_out``: participant id → why it takes no part."""
+    """One distributed run; its ``id`` is the id of the prompt. ``left_out``: participant id → why it takes no part.
+
+    ``missing``: item index → why the job ended without it. ``lives`` counts how often the job was begun (1, and one
+    more with every resume). ``state`` *interrupted*: the server ended before the job did.
+    """
 
     id: str
     state: JobState
     created_s: float
+    accepted_s: float | None
     ended_s: float | None
     items_total: int
     items_done: int
     left_out: dict[str, str]
     participants: list[ParticipantOut]
     error: FailureOut | None
-    stages: list[StageOut]
+    missing: dict[str, str]
+    lives: int
 
 
 class AttemptOut(Out):
-    """One lease of an item to one participant."""
+    """One lease of an item to one participant. ``leased_s``, ``started_s`` and ``ended_s`` count since 1970."""
 
     number: int
     participant: str
     state: str
+    leased_s: float
+    started_s: float | None
+    ended_s: float | None
     error: FailureOut | None
 
 
@@ -197,7 +214,7 @@ class ItemOut(Out):
     """One item: ``index`` counts through the job, ``k`` through the stage of ``node_id``.
 
     ``participant`` has it now or delivered it; ``planned_for`` is whom the plan meant it for. ``fraction`` (0 to 1) and
-    ``label`` tell how far it is. ``seconds`` is how long it took, ``size_bytes`` the size of its result on the way (null
+    ``label`` tell how far it is, ``copies`` how many participants are at it. ``seconds`` is how long it took, ``size_bytes`` the size of its result on the way (null
     for the master's own). ``values`` holds what each varying node gives in this item, by node id.
     """
 
@@ -210,6 +227,7 @@ class ItemOut(Out):
     attempts: list[AttemptOut]
     fraction: float
     label: str
+    copies: int
     seconds: float | None
     size_bytes: int | None
     values: dict[str, Any]
@@ -217,18 +235,25 @@ class ItemOut(Out):
 
 
 class JobDetail(JobOut):
-    """A job with all its items."""
+    """A job with its stages and items; of very large ones the first items, the others are at ``/jobs/{id}/items``."""
 
+    stages: list[StageOut]
     items: list[ItemOut]
 
 
 class JobsPage(Out):
-    """Some of the jobs that are remembered, the newest first. ``total`` counts all that match."""
+    """Some of the jobs of the journal, the newest first. ``total`` counts all that match."""
 
     jobs: list[JobOut]
     total: int
     limit: int
     offset: int
+
+
+class JobForgotten(Out):
+    """The id of the job that is no more."""
+
+    forgotten: str
 
 
 class ItemsPage(Out):
@@ -241,9 +266,14 @@ class ItemsPage(Out):
 
 
 class JobsQuery(Query):
-    """Which jobs to list."""
+    """Which jobs to list. ``participant`` is somebody's id who was to take part; ``since_s`` and ``until_s`` bound when
+    the job was created (seconds since 1970); ``text`` is looked for in its id and in what ended it."""
 
     state: JobState | None = None
+    participant: str = Field(default="", max_length=200)
+    since_s: float | None = Field(default=None, allow_inf_nan=False)
+    until_s: float | None = Field(default=None, allow_inf_nan=False)
+    text: str = Field(default="", max_length=200)
     limit: int = Field(default=50, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
 
@@ -289,6 +319,15 @@ class SpoolOut(Out):
     disk_cap_bytes: int
 
 
+class JournalOut(Out):
+    """How the record of jobs fares. ``message`` says what is wrong with one that is *degraded*, and what to do."""
+
+    state: str
+    message: str
+    jobs: int
+    size_bytes: int
+
+
 class SystemOut(Out):
     """This instance. ``key_fingerprint`` is safe to show: equal for equal fleet keys, null without a key."""
 
@@ -299,3 +338,4 @@ class SystemOut(Out):
     key_fingerprint: str | None
     device: str
     spool: SpoolOut
+    journal: JournalOut

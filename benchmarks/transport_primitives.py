@@ -31,8 +31,9 @@ from flotilla.transport.assemble import Assembly, ItemSink  # noqa: E402
 from flotilla.transport.chunks import CHUNK_BYTES  # noqa: E402
 from flotilla.transport.fetch import fetch_http, read_local  # noqa: E402
 from flotilla.transport.limits import GIB, MIB  # noqa: E402
-from flotilla.transport.spool import Spool, StoredBlob  # noqa: E402
+from flotilla.transport.spool import Spool  # noqa: E402
 from flotilla.transport.spool_place import memory_folder  # noqa: E402
+from flotilla.transport.uses import StoredBlob  # noqa: E402
 from flotilla.transport.values import IMAGE, Value  # noqa: E402
 
 GIGA = 1_000_000_000

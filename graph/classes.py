@@ -11,6 +11,7 @@ ITEM = "DistributedItem"
 PROMPTS = "DistributedPrompts"
 MODEL_NAME = "DistributedModelName"
 COLLECTOR = "DistributedCollector"
+COLLECTOR_ANY = "DistributedCollectorAny"
 
 #: Written into the prompts of items, never offered to people.
 DELIVER = "FlotillaDeliver"
@@ -29,6 +30,7 @@ _OWN_CLASSES = frozenset(
         PROMPTS,
         MODEL_NAME,
         COLLECTOR,
+        COLLECTOR_ANY,
         "DistributedEmptyImage",
         "ImageBatchDivider",
         "AudioBatchDivider",
@@ -56,6 +58,10 @@ _INJECTED_INPUTS = frozenset(
 #: Widgets that exist on the screen only; exported prompts hold them all the same.
 _SCREEN_ONLY_PREFIX = "_dv_"
 
+#: Inputs of every stage class: how many items are wanted, and what missing ones mean.
+ITEMS_INPUT = "items"
+ON_FAILURE_INPUT = "on_failure"
+
 #: Their output differs from item to item.
 VARYING_CLASSES = frozenset({SEED, VALUE, ITEM, PROMPTS})
 
@@ -65,19 +71,32 @@ class StageClass:
     """What planning has to know of a node class whose work is spread over participants.
 
     ``data_inputs`` are what an item delivers even when they are constants; ``control_inputs`` steer the node on the
-    master and mean nothing in an item's prompt; ``route_input`` is the switch that asks for the way *route*.
+    master and mean nothing in an item's prompt; ``route_input`` is the switch that asks for the way *route*. With
+    ``joins`` the items become one value of each kind, otherwise a list of entries.
     """
 
     data_inputs: frozenset[str]
     control_inputs: frozenset[str]
     route_input: str
+    joins: bool
+
+
+_ROUTE_INPUT = "load_balance"
+_COLLECTOR_CONTROLS = frozenset({_ROUTE_INPUT, ITEMS_INPUT, ON_FAILURE_INPUT})
 
 
 STAGE_CLASSES: Mapping[str, StageClass] = {
     COLLECTOR: StageClass(
         data_inputs=frozenset({"images", "audio", "latent", "mask"}),
-        control_inputs=frozenset({"load_balance"}),
-        route_input="load_balance",
+        control_inputs=_COLLECTOR_CONTROLS,
+        route_input=_ROUTE_INPUT,
+        joins=True,
+    ),
+    COLLECTOR_ANY: StageClass(
+        data_inputs=frozenset({"value"}),
+        control_inputs=_COLLECTOR_CONTROLS,
+        route_input=_ROUTE_INPUT,
+        joins=False,
     ),
 }
 

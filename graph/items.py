@@ -14,18 +14,20 @@ not depend on who runs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..utils.errors import InvalidPrompt
 from . import classes
 from .prompt import Prompt, PromptIndex, copy_json, is_link, natural_key, wrapped
-from .values import ValueMap, line_for, model_name, seed_for, whole_number
+from .values import ValueMap, dealt_line, lines_of, model_name, seed_for, whole_number
 
 _LINKED_DEFAULT = {"default": "linked"}
 
 #: A worker taking part: its id and its position among the workers, from 1.
 WorkerPlace = tuple[str, int]
+
+_Maker = Callable[[int, int, WorkerPlace | None], Any]
 
 
 def delivered_inputs(index: PromptIndex, stage_id: str) -> dict[str, Any]:
@@ -62,42 +64,64 @@ def varying_nodes(index: PromptIndex, stage_id: str) -> tuple[str, ...]:
     return tuple(sorted(varying, key=natural_key))
 
 
-def item_values(
-    index: PromptIndex, nodes: Iterable[str], k: int, count: int, worker: WorkerPlace | None
-) -> dict[str, Any]:
-    """The values of item ``k`` of ``count`` for the given varying nodes. Without ``worker`` the defaults hold."""
-    return {node_id: _value(index, node_id, k, count, worker) for node_id in nodes}
+class ItemValues:
+    """Makes the values of items for the given varying nodes.
+
+    Texts and maps are read once, so that ten thousand items cost no more than ten thousand look-ups.
+    """
+
+    def __init__(self, index: PromptIndex, nodes: Iterable[str]) -> None:
+        self._makers = {node_id: _maker(index, node_id) for node_id in nodes}
+
+    def of(self, k: int, count: int, worker: WorkerPlace | None) -> dict[str, Any]:
+        """The values of item ``k`` of ``count``. Without ``worker`` the defaults hold."""
+        return {node_id: make(k, count, worker) for node_id, make in self._makers.items()}
 
 
-def _value(index: PromptIndex, node_id: str, k: int, count: int, worker: WorkerPlace | None) -> Any:
+def _maker(index: PromptIndex, node_id: str) -> _Maker:
     class_type = index.class_of(node_id)
-    inputs = index.inputs_of(node_id)
     if class_type == classes.SEED:
-        seed = inputs.get("seed")
-        if is_link(seed):
-            return {"offset": k}
-        number = whole_number(seed)
-        # What is no number stays as it is: the host refuses it in its own words.
-        return copy_json(seed, where=index.label(node_id)) if number is None else seed_for(number, k)
+        return _seed_maker(index, node_id)
     if class_type == classes.VALUE:
-        return _distributed_value(index, node_id, worker)
+        return _value_maker(index, node_id)
     if class_type == classes.PROMPTS:
-        text = inputs.get("text", "")
-        return {"index": k} if is_link(text) else line_for(text, k)
-    return {"index": k, "count": count}
+        return _line_maker(index, node_id)
+    return lambda k, count, _worker: {"index": k, "count": count}
 
 
-def _distributed_value(index: PromptIndex, node_id: str, worker: WorkerPlace | None) -> Any:
+def _seed_maker(index: PromptIndex, node_id: str) -> _Maker:
+    seed = index.inputs_of(node_id).get("seed")
+    if is_link(seed):
+        return lambda k, _count, _worker: {"offset": k}
+    number = whole_number(seed)
+    if number is None:
+        # What is no number stays as it is: the host refuses it in its own words.
+        return lambda _k, _count, _worker: copy_json(seed, where=index.label(node_id))
+    return lambda k, _count, _worker: seed_for(number, k)
+
+
+def _line_maker(index: PromptIndex, node_id: str) -> _Maker:
+    text = index.inputs_of(node_id).get("text", "")
+    if is_link(text):
+        return lambda k, _count, _worker: {"index": k}
+    lines = lines_of(text)
+    return lambda k, _count, _worker: dealt_line(lines, k)
+
+
+def _value_maker(index: PromptIndex, node_id: str) -> _Maker:
     inputs = index.inputs_of(node_id)
     values = ValueMap.parse(inputs.get("worker_values"))
-    if worker is not None:
-        found, own = values.own(*worker)
+    default = inputs.get("default_value", "")
+
+    def make(_k: int, _count: int, worker: WorkerPlace | None) -> Any:
+        found, own = values.own(*worker) if worker is not None else (False, None)
         if found:
             return copy_json(own, where=index.label(node_id))
-    default = inputs.get("default_value", "")
-    if is_link(default):
-        return dict(_LINKED_DEFAULT)
-    return copy_json(values.default(default), where=index.label(node_id))
+        if is_link(default):
+            return dict(_LINKED_DEFAULT)
+        return copy_json(values.default(default), where=index.label(node_id))
+
+    return make
 
 
 def item_prompt(index: PromptIndex, stage_id: str, values: Mapping[str, Any]) -> Prompt:

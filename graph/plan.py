@@ -11,16 +11,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from ..utils.errors import NobodyCanRun
 from .classes import STAGE_CLASSES
-from .items import WorkerPlace, item_prompt, item_values, varying_nodes
+from .items import ItemValues, WorkerPlace, item_prompt, varying_nodes
 from .preflight import Capabilities, fit, reasons_of
 from .prompt import Prompt, PromptIndex, copy_json, quoted
-from .values import is_true
+from .wishes import OnFailure, StageWishes, Way, asks_for_items
 
-Way = Literal["one_each", "route"]
 Choose = Callable[[Sequence[str]], str]
 
 
@@ -46,12 +45,14 @@ class PlanOptions:
     worker_ids: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemPlan:
-    """One item. ``index`` counts through the job, ``k`` through its stage of ``count`` items.
+    """One item. ``index`` counts through the job, ``k`` through its stage of ``count`` items; ``stage`` is that
+    stage's number.
 
     With ``by_master_prompt`` the user's own prompt on the master is this item; no other prompt is queued for it.
-    ``values`` holds, by node id, what each varying node gives in this item (see `items`).
+    ``values`` holds, by node id, what each varying node gives in this item (see `items`). They are those of
+    ``planned_for``; in the way *pull* that is all it says, because anybody takes the item.
     """
 
     index: int
@@ -61,14 +62,17 @@ class ItemPlan:
     planned_for: str
     by_master_prompt: bool
     values: Mapping[str, Any]
+    stage: int
 
 
 @dataclass(frozen=True)
 class StagePlan:
     """One distributed node of the prompt and its items.
 
-    ``master_takes_part`` tells whether the master's own prompt computes what is above the node. ``fingerprint`` is
-    equal for equal counts and values, whoever runs them: it belongs into the node's cache key.
+    ``number`` is its place among the job's stages, from 0. ``master_takes_part`` tells whether the master's own prompt
+    computes what is above the node. ``on_failure`` says whether the node returns what there is when items are
+    missing in the end. ``fingerprint`` is equal for equal counts and values, whoever runs them: it belongs into the
+    node's cache key.
     """
 
     node_id: str
@@ -77,6 +81,8 @@ class StagePlan:
     items: tuple[ItemPlan, ...]
     master_takes_part: bool
     fingerprint: str
+    number: int
+    on_failure: OnFailure
 
 
 @dataclass(frozen=True)
@@ -120,43 +126,37 @@ def plan_job(
         choose: picks, from some participants' ids, the one expected to finish first (way *route*).
 
     Returns:
-        None when there is nothing to spread: no distributed node, or no worker to take part. The nodes then pass
-        through. A plan that holds only the master's item is returned when workers were there but lack something, so
-        that ``left_out`` can tell.
+        None when there is nothing to spread: no distributed node, or no worker to take part and no number of items
+        asked for. The nodes then pass through. A plan that holds only the master's items is returned when it alone
+        has to make a number of items, and when workers were there but lack something, so that ``left_out`` can tell.
 
     Raises:
         InvalidPrompt: the prompt cannot be planned as it stands.
         NobodyCanRun: every participant lacks something; message and details say who lacks what.
     """
     stage_ids = _stage_ids(prompt)
-    workers = _workers(participants, options)
-    if not isinstance(prompt, dict) or not stage_ids or not workers:
+    if not isinstance(prompt, dict) or not stage_ids:
         return None
-    snapshot: Prompt = {
-        node_id: copy_json(node, where=f"Node {quoted(str(node_id))}") for node_id, node in prompt.items()
-    }
+    workers = chosen_workers(participants, options)
+    if not workers and not any(asks_for_items(prompt[node_id].get("inputs")) for node_id in stage_ids):
+        return None
+    snapshot = snapshot_of(prompt)
     index = PromptIndex(snapshot)
     ordered = [node_id for node_id in index.topological(index.upstream(stage_ids)) if node_id in stage_ids]
-    stages = [_Stage(index, node_id) for node_id in ordered]
-    master, able_workers, left_out = _able(stages, participants, workers, options)
-    able = ([master] if master else []) + able_workers
-    if not able:
-        raise _nobody(participants, left_out)
-    places = {worker.id: (worker.id, position) for position, worker in enumerate(able_workers, start=1)}
-    for stage in stages:
-        stage.assign([participant.id for participant in able], choose)
-    master_id = master.id if master else None
+    drafts = [StageDraft(index, number, node_id) for number, node_id in enumerate(ordered)]
+    able = find_able(drafts, participants, options)
+    places = {worker.id: (worker.id, position) for position, worker in enumerate(able.workers, start=1)}
     planned: list[StagePlan] = []
     first_index = 0
-    for stage in stages:
-        planned.append(stage.plan(first_index, master_id, places))
+    for draft in drafts:
+        planned.append(draft.plan(first_index, able, places, choose))
         first_index += len(planned[-1].items)
     return JobPlan(
         prompt=snapshot,
         stages=tuple(planned),
         items=tuple(item for stage_plan in planned for item in stage_plan.items),
-        left_out=left_out,
-        participants=tuple(participant.id for participant in able),
+        left_out=able.left_out,
+        participants=able.ids,
     )
 
 
@@ -165,33 +165,47 @@ def build_item_prompt(plan: JobPlan, item: ItemPlan) -> Prompt:
     return item_prompt(plan.index, item.node_id, item.values)
 
 
-class _Stage:
+def snapshot_of(prompt: Mapping[str, Any]) -> Prompt:
+    """A copy of a prompt that nobody else changes. Raises InvalidPrompt if it nests too deep."""
+    return {node_id: copy_json(node, where=f"Node {quoted(str(node_id))}") for node_id, node in prompt.items()}
+
+
+@dataclass(frozen=True)
+class Able:
+    """Who can run every stage: the master if it takes part, workers; and of the others, why they cannot."""
+
+    master: Participant | None
+    workers: tuple[Participant, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All of them, the master first."""
+        return ((self.master.id,) if self.master else ()) + tuple(worker.id for worker in self.workers)
+
+
+class StageDraft:
     """A stage while it is being planned."""
 
-    def __init__(self, index: PromptIndex, node_id: str) -> None:
+    def __init__(self, index: PromptIndex, number: int, node_id: str) -> None:
         self.index = index
+        self.number = number
         self.node_id = node_id
         self.class_type = index.class_of(node_id)
-        self.varying = varying_nodes(index, node_id)
-        route = index.inputs_of(node_id).get(STAGE_CLASSES[self.class_type].route_input)
-        self.way: Way = "route" if is_true(route) else "one_each"
-        self.runners: list[str] = []
+        self.wishes = StageWishes.of(index, node_id)
+        self.values = ItemValues(index, varying_nodes(index, node_id))
 
     def probe(self) -> Prompt:
         """The prompt that every participant must be able to run: item 0 with the defaults, which need the most."""
-        return item_prompt(self.index, self.node_id, item_values(self.index, self.varying, 0, 1, None))
+        return item_prompt(self.index, self.node_id, self.values.of(0, 1, None))
 
-    def assign(self, able: list[str], choose: Choose) -> None:
-        """Decide who runs the items, item by item."""
-        self.runners = able
-        if self.way == "route":
-            chosen = choose(tuple(able))
-            if chosen not in able:
-                raise ValueError("the chosen participant is not among the offered ones")
-            self.runners = [chosen]
-
-    def plan(self, first_index: int, master_id: str | None, places: Mapping[str, WorkerPlace]) -> StagePlan:
-        count = len(self.runners)
+    def plan(self, first_index: int, able: Able, places: Mapping[str, WorkerPlace], choose: Choose) -> StagePlan:
+        """The stage with its items, the first of which is ``first_index`` of the job."""
+        runners = self._runners(able.ids, choose)
+        count = len(runners)
+        # A routed item has the defaults, wherever it goes.
+        known = {} if self.wishes.way == "route" else places
+        own = able.master.id if able.master else None
         items = tuple(
             ItemPlan(
                 index=first_index + k,
@@ -199,21 +213,39 @@ class _Stage:
                 k=k,
                 count=count,
                 planned_for=runner,
-                by_master_prompt=runner == master_id,
-                values=item_values(
-                    self.index, self.varying, k, count, None if self.way == "route" else places.get(runner)
-                ),
+                # The master's prompt runs once and is one item; further ones come to it while its node waits.
+                by_master_prompt=runner == own and k == 0,
+                values=self.values.of(k, count, known.get(runner)),
+                stage=self.number,
             )
-            for k, runner in enumerate(self.runners)
+            for k, runner in enumerate(runners)
         )
-        return StagePlan(
-            node_id=self.node_id,
-            class_type=self.class_type,
-            way=self.way,
-            items=items,
-            master_takes_part=master_id in self.runners,
-            fingerprint=_fingerprint(items),
-        )
+        return stage_plan(self, items)
+
+    def _runners(self, able: tuple[str, ...], choose: Choose) -> Sequence[str]:
+        """For whom the items are planned, one by one."""
+        if self.wishes.way == "pull":
+            return [able[k % len(able)] for k in range(self.wishes.items)]
+        if self.wishes.way == "one_each":
+            return able
+        chosen = choose(able)
+        if chosen not in able:
+            raise ValueError("the chosen participant is not among the offered ones")
+        return (chosen,)
+
+
+def stage_plan(draft: StageDraft, items: tuple[ItemPlan, ...]) -> StagePlan:
+    """The plan of a stage with these items."""
+    return StagePlan(
+        node_id=draft.node_id,
+        class_type=draft.class_type,
+        way=draft.wishes.way,
+        items=items,
+        master_takes_part=any(item.by_master_prompt for item in items),
+        fingerprint=_fingerprint(items),
+        number=draft.number,
+        on_failure=draft.wishes.on_failure,
+    )
 
 
 def _stage_ids(prompt: object) -> frozenset[str]:
@@ -230,16 +262,15 @@ def _stage_ids(prompt: object) -> frozenset[str]:
     )
 
 
-def _workers(participants: Sequence[Participant], options: PlanOptions) -> list[Participant]:
+def chosen_workers(participants: Sequence[Participant], options: PlanOptions) -> list[Participant]:
+    """The workers that the user wants, in the order of the configuration."""
     asked = options.worker_ids
     return [one for one in participants if not one.is_master and (asked is None or one.id in asked)]
 
 
-def _able(
-    stages: Sequence[_Stage], participants: Sequence[Participant], workers: Sequence[Participant], options: PlanOptions
-) -> tuple[Participant | None, list[Participant], dict[str, str]]:
-    """The master if it takes part, the workers that can run every stage, and why the others cannot."""
-    probes = [stage.probe() for stage in stages]
+def find_able(drafts: Sequence[StageDraft], participants: Sequence[Participant], options: PlanOptions) -> Able:
+    """Who can run every stage. Raises NobodyCanRun."""
+    probes = [draft.probe() for draft in drafts]
     left_out: dict[str, str] = {}
 
     def can_run(participant: Participant) -> bool:
@@ -253,12 +284,14 @@ def _able(
             left_out[participant.id] = reasons_of(missing)
         return not missing
 
-    able_workers = [worker for worker in workers if can_run(worker)]
+    workers = tuple(worker for worker in chosen_workers(participants, options) if can_run(worker))
     master = next((one for one in participants if one.is_master), None)
     # A master that was to coordinate only steps in when nobody is left to coordinate.
-    if master and not ((options.master_takes_part or not able_workers) and can_run(master)):
+    if master and not ((options.master_takes_part or not workers) and can_run(master)):
         master = None
-    return master, able_workers, left_out
+    if master is None and not workers:
+        raise _nobody(participants, left_out)
+    return Able(master, workers, left_out)
 
 
 def _nobody(participants: Sequence[Participant], left_out: Mapping[str, str]) -> NobodyCanRun:

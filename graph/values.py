@@ -9,7 +9,7 @@ import ast
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,11 @@ def lines_of(text: Any) -> list[str]:
 
 def line_for(text: Any, k: int) -> str:
     """The line of item ``k``: lines are dealt in turn, from the first again after the last; "" where there is none."""
-    lines = lines_of(text)
+    return dealt_line(lines_of(text), k)
+
+
+def dealt_line(lines: Sequence[str], k: int) -> str:
+    """The same, for lines that are known already."""
     return lines[k % len(lines)] if lines else ""
 
 

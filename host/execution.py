@@ -47,10 +47,10 @@ def progress_of(prompt_id: str) -> ProgressSnapshot | None:
 
 
 class NodeProgress:
-    """The progress bar on the node that is executing. Must be made and used inside its ``execute``."""
+    """The progress bar on a node of the running prompt. Must be made and used inside the ``execute`` of some node."""
 
-    def __init__(self, total: int) -> None:
-        self._bar = comfy.utils.ProgressBar(total)
+    def __init__(self, total: int, node_id: str) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self._total = total
         self._shown = -1
 

@@ -13,11 +13,18 @@ import comfy.model_management
 import comfyui_version
 import psutil
 import torch
+from comfy.cli_args import args
 
 
 def host_version() -> str:
     """The version of ComfyUI."""
     return str(comfyui_version.__version__)
+
+
+def configured_port() -> int | None:
+    """The port that this host was told to listen on; known before it listens."""
+    port = getattr(args, "port", None)
+    return port if isinstance(port, int) else None
 
 
 def system_info() -> dict[str, Any]:

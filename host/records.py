@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,40 @@ class ProgressSnapshot:
     value: float
     maximum: float
     finished_nodes: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The newest picture of the node at work. ``number`` grows with every new one of the same prompt.
+
+    ``image`` belongs to the sampler that made it: to be read, never changed. ``max_px`` is the longest edge at which the
+    host would show it; None = as it is.
+    """
+
+    node_id: str
+    image: Image.Image
+    max_px: int | None
+    number: int
+
+
+class HostScreen(Protocol):
+    """What people see of this host, see `screen.Screen`. Nothing here raises; all of it may be called from any thread."""
+
+    def listens(self, client_id: str) -> bool:
+        """Whether a client of this id is connected."""
+        ...
+
+    def send_event(self, name: str, data: dict[str, Any], client_id: str | None = None) -> bool:
+        """Sends a message of our own to one client, or to all. False if it is not JSON, and therefore was not sent."""
+        ...
+
+    def send_text(self, node_id: str, text: str, client_id: str) -> None:
+        """Shows a text on a node, to one client."""
+        ...
+
+    def send_preview(self, jpeg: bytes, node_id: str, prompt_id: str, client_id: str) -> None:
+        """Shows a JPEG on a node, to one client, as the host shows what a sampler is at."""
+        ...
 
 
 class HostQueue(Protocol):

@@ -78,8 +78,3 @@ def private_folder() -> Path:
     folder = Path(folder_paths.get_system_user_directory(SYSTEM_USER))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
-
-
-def temp_folder() -> Path:
-    """The host's temporary folder, wiped by the host at every start."""
-    return Path(folder_paths.get_temp_directory())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SLOTS, Failure
+from .model import DEFAULT_MAX_ATTEMPTS, DEFAULT_SLOTS, DEFAULT_STALL_FACTOR, Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,30 @@ class ParticipantOffline:
 
 @dataclass(frozen=True, slots=True)
 class ItemSpec:
-    """An item as planned. A ``pinned`` one runs on ``planned_for`` or not at all."""
+    """An item as planned. A ``pinned`` one runs on ``planned_for`` or not at all.
+
+    A ``pulled`` one is not aimed at ``planned_for``, which only fixed its values: it goes to whoever is expected to
+    deliver it first. ``group`` is the number of its stage. ``attempts_before`` are attempts of earlier lives of the job:
+    new ones count on from there, and a result that one of those offers is taken instead of running the item.
+    """
 
     index: int
     planned_for: str
     pinned: bool = False
+    group: int = 0
+    pulled: bool = False
+    attempts_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class JobPlanned:
     """A job exists. ``participants`` may take its items; ``left_out`` says who may not, and why.
 
-    ``fallback`` takes what nobody else is left for, once it says that it is ready (`FallbackReady`): until then the job
-    waits for it instead of failing.
+    ``fallback`` takes what nobody else is left for, whenever it asks (`ItemAsked`): until then the job waits for it
+    instead of failing. Items of ``partial_groups`` may be missing in the end. One that runs ``stall_factor`` times as long
+    as expected is thought to be stuck.
+
+    The id of a known job is ignored: to begin one anew, forget it first.
     """
 
     job_id: str
@@ -55,6 +66,8 @@ class JobPlanned:
     left_out: Mapping[str, str] = field(default_factory=dict)
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     fallback: str | None = None
+    stall_factor: float = DEFAULT_STALL_FACTOR
+    partial_groups: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +102,36 @@ class PromptEnded:
 
 @dataclass(frozen=True, slots=True)
 class JobGathered:
-    """The node has taken the results; the job may be forgotten."""
+    """The node has taken the results. Those of a job that is done are needed no more."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class FallbackReady:
-    """The job's fallback can take items now."""
+class JobForgotten:
+    """The job is to be dropped from memory. Ignored while it is open.
+
+    ``release`` = False leaves kept results where they are: the caller has noted them for another life of the job.
+    """
 
     job_id: str
+    release: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ItemAsked:
+    """This participant would take one more item of that group now, beside its slots.
+
+    There is one open ask per job, group and participant; the `instructions.SendLease` that answers it ends it. A
+    participant of the job is served like anybody with a free slot, the mere fallback only when nobody else is left.
+
+    Neither gets an item that has failed while anybody else is left for it, nor at all if its group may be partial: if the
+    item is to blame it fails alone elsewhere, while one that fails in the master's own prompt ends that.
+    """
+
+    job_id: str
+    group: int
+    participant_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +210,8 @@ Event = (
     | JobCancelled
     | PromptEnded
     | JobGathered
-    | FallbackReady
+    | JobForgotten
+    | ItemAsked
     | LeaseRefused
     | LeaseHeld
     | ItemStarted

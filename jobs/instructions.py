@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .model import Failure, JobState
+from .model import Failure
+from .states import JobState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,16 @@ class FetchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepResult:
+    """Tell the participant that the result of this attempt has arrived: it is kept while there is room, until released."""
+
+    participant_id: str
+    job_id: str
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseResult:
     """Acknowledge the result of this attempt: the participant may delete it. It may be on its way: stop bringing it over.
 
@@ -58,7 +69,7 @@ class ReleaseResult:
 
 @dataclass(frozen=True, slots=True)
 class FinishJob:
-    """The job has ended in ``state``; ``failure`` says why unless it is done. Comes exactly once per job."""
+    """The job has ended in ``state``; ``failure`` says why unless it is done. Comes exactly once per life of a job."""
 
     job_id: str
     state: JobState
@@ -73,4 +84,13 @@ class ItemChanged:
     index: int
 
 
-Instruction = SendLease | StopLease | FetchResult | ReleaseResult | FinishJob | ItemChanged
+@dataclass(frozen=True, slots=True)
+class ParticipantChanged:
+    """The participant's state, or the reason for it, is different now. At most once per participant and event."""
+
+    participant_id: str
+
+
+Instruction = (
+    SendLease | StopLease | FetchResult | KeepResult | ReleaseResult | FinishJob | ItemChanged | ParticipantChanged
+)

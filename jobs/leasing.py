@@ -1,176 +1,245 @@
-"""Waiting items, free slots and how they meet; and the ends of jobs, which may come of it when nobody is left."""
+"""Waiting items, free slots and asks, and how they meet; and what becomes of items when nobody is left."""
 
 from __future__ import annotations
 
-import heapq
+from dataclasses import replace
 
+from .endings import Endings
+from .forecast import Forecast
 from .ledger import Ledger
-from .model import AttemptState, Failure, FailureKind, Item, ItemState, Job, JobState, Participant, Waits
-from .selection import choose_holder
+from .model import Failure, FailureKind, Group, Item, Job, Participant
+from .selection import Ranking, has_slot, leaves_to_others, may_ask, may_take, open_to_asks, takers
+from .states import AttemptState, ItemState, JobState, ParticipantState, Waits
 
 FALLBACK_AFTER_S = 1.5
 """How long a job with a fallback waits for a lost participant: doing its work twice costs little more than waiting."""
+
+LOOK_EVERY_S = (0.25, 5.0)
+"""How often what was left to others, and what idle participants could help with, is looked at again: at least, at most."""
+
+LOOK_SHARE = 0.25
+"""The same as a share of what an item takes."""
+
+LOOK_UNKNOWN_S = 1.0
+"""The same while that is not known."""
 
 
 class Leasing:
     """Works on the machine's books. ``wait_for_return_s`` as for `machine.Machine`."""
 
-    def __init__(self, books: Ledger, wait_for_return_s: float) -> None:
+    def __init__(self, books: Ledger, forecast: Forecast, endings: Endings, wait_for_return_s: float) -> None:
         self._books = books
+        self._forecast = forecast
+        self._endings = endings
         self._wait_for_return_s = wait_for_return_s
-        self._deadlines: list[tuple[float, str]] = []
-
-    def load(self, participant_id: str) -> int:
-        """As `Machine.load`."""
-        participant = self._books.participants.get(participant_id)
-        if participant is None:
-            return 0
-        return participant.busy + len(participant.aimed) + participant.reserved
-
-    # Ends
-
-    def fail_job(self, job: Job, failure: Failure, item: Item) -> None:
-        """Fails the job because of this one of its items."""
-        item.error = failure
-        self._books.close_item(item, ItemState.FAILED)
-        self.end_job(job, JobState.FAILED, failure)
-
-    def end_job(self, job: Job, state: JobState, failure: Failure | None) -> None:
-        """Ends the job: stops all that is going on for it, releases all results kept for it."""
-        for item in job.items.values():
-            if item.state.is_open:
-                self._books.close_item(item, ItemState.CANCELLED)
-        self._books.close_job(job, state, failure)
 
     # Waiting
 
-    def send_elsewhere(self, participant: Participant, items: list[Item]) -> None:
-        """Queues again those of the items waiting for a participant that it cannot take any more."""
-        for item in items:
+    def send_elsewhere(self, participant: Participant) -> None:
+        """Queues again the items waiting for a participant that it cannot take any more."""
+        for item in participant.aimed:
             if item.waits is Waits.AIMED and not _can_be_aimed(item, participant):
-                self.enqueue(item)
+                self.place(item)
 
     def requeue(self, item: Item) -> None:
-        """An item whose attempt ended badly: brought in from where a result is at hand, else to be run again."""
+        """An item that nobody is at any more waits again."""
         self._books.move_item(item, ItemState.WAITING)
-        item.fraction, item.label = 0.0, ""
-        for attempt in item.attempts:
-            is_spare = attempt.state is AttemptState.SPARE
-            if is_spare and self._books.participants[attempt.participant_id].is_online:
-                self._books.fetch(item, attempt)
-                return
-        self.enqueue(item)
+        self.place(item)
 
-    def enqueue(self, item: Item) -> None:
-        """Decides for whom a waiting item waits; an item that has left its plan waits for anybody."""
+    def place(self, item: Item) -> None:
+        """Decides what a waiting item waits for: a result at hand is brought over, else it is to be run.
+
+        One that has left its plan waits for anybody.
+        """
+        for attempt in item.attempts:
+            if attempt.state is AttemptState.SPARE and self._books.participants[attempt.participant_id].is_reachable:
+                self._books.fetch(attempt)
+                return
         participant = self._books.participant(item.planned_for)
-        if _can_be_aimed(item, participant) and (item.pinned or not item.attempts):
+        is_on_plan = item.pinned or (not item.pulled and not item.attempts and not item.attempts_before)
+        if is_on_plan and _can_be_aimed(item, participant):
             self._books.queue(item, Waits.AIMED)
         elif not item.pinned:
             self._books.queue(item, Waits.FLOATING)
         else:
             reason = _reason(item.job, participant)
             failure = Failure(FailureKind.LOST, f"{participant.id} {reason}.", participant_id=participant.id)
-            self.fail_job(item.job, failure, item)
+            self._endings.fail_item(item, failure)
 
-    def settle(self) -> None:
-        """Matches waiting items and free slots until nothing is left to match."""
-        books = self._books
-        while True:
-            if books.freed:
-                self._fill(books.participants[next(iter(books.freed))])
-            elif books.arrived:
-                item = books.arrived.popleft()
-                if item.waits is not Waits.NOT:
-                    self._try_lease(item)
-            elif books.stranded:
-                job = books.stranded.pop(next(iter(books.stranded)))
-                self.check_stranded(job)
-            else:
-                return
+    # Meeting
 
-    def _fill(self, participant: Participant) -> None:
-        """Serves the items whose turn it is, until this participant is busy or no item may go to it."""
+    def fill(self, participant: Participant) -> None:
+        """Serves the items whose turn it is, until this participant is busy or had better not take what there is.
+
+        One that is left with nothing to do may be able to help others.
+        """
         books = self._books
         while participant.id in books.free:
-            item = books.next_for(participant)
-            if item is None or not self._try_lease(item):
+            item = self._next_for(participant)
+            if item is None:
                 break
+            books.lease(item, participant)
         books.freed.pop(participant.id, None)
+        if participant.id in books.idle:
+            for group in books.at_work:
+                if participant.id in group.job.usable:
+                    books.to_help[group] = None
 
-    def _try_lease(self, item: Item) -> bool:
-        holder_id = choose_holder(item, self._books.free, self.load)
-        if holder_id is None:
-            return False
-        self._books.lease(item, self._books.participants[holder_id])
-        return True
+    def _next_for(self, participant: Participant) -> Item | None:
+        """The waiting item whose turn it is when this participant has room.
+
+        Groups of which it may not, or had better not, take anything are passed over one by one.
+        """
+        aimed = participant.aimed.first()
+        for group in self._books.waiting:
+            if aimed is not None and aimed.job.seq < group.job.seq:
+                break
+            if participant.id not in group.job.usable:
+                continue
+            item = self._first_of(group, participant)
+            if item is not None:
+                return item if aimed is None else min(item, aimed, key=lambda one: one.key)
+        return aimed
+
+    def _first_of(self, group: Group, participant: Participant, *, by_ask: bool = False) -> Item | None:
+        """The first floating item of the group that the participant may take, unless it had better leave it."""
+        heads = [
+            queue.first() for failed_by, queue in group.floating.items() if not by_ask or open_to_asks(group, failed_by)
+        ]
+        candidates = [item for item in heads if item is not None and may_take(item, participant.id)]
+        if not candidates:
+            return None
+        item = candidates[0] if len(candidates) == 1 else min(candidates, key=lambda one: one.key)
+        if leaves_to_others(self._books, self._forecast, participant, item):
+            self._leave(group)
+            return None
+        return item
+
+    def serve(self, group: Group, participant: Participant) -> None:
+        """Answers an ask, if there is something for it; it may also help others."""
+        if participant.id not in group.asks:
+            return
+        if not may_ask(group, participant):
+            self._books.stranded[group.job.id] = group.job
+            return
+        item = self._first_of(group, participant, by_ask=True)
+        if item is not None:
+            self._books.lease(item, participant, asked=True)
+        elif group.at_work:
+            self._books.to_help[group] = None
+
+    def match(self, group: Group, failed_by: frozenset[str]) -> None:
+        """Gives waiting items to those that have room or ask, whoever is expected to deliver first."""
+        queue = group.floating.get(failed_by)
+        if not queue:
+            return
+        books = self._books
+        open_to = dict.fromkeys(takers(books, group, failed_by))
+        ranking = Ranking(open_to, lambda one: self._forecast.finish_s(books.participants[one], group))
+        while open_to and (item := queue.first()) is not None:
+            chosen = item.planned_for if not item.pulled and item.planned_for in open_to else ranking.soonest()
+            if chosen is None:
+                return
+            if chosen not in open_to:
+                ranking.drop_soonest()
+                continue
+            participant = books.participants[chosen]
+            if leaves_to_others(books, self._forecast, participant, item):
+                self._leave(group)
+                return
+            books.lease(item, participant, asked=not has_slot(books, group, chosen))
+            if not has_slot(books, group, chosen) and chosen not in group.asks:
+                del open_to[chosen]
+
+    def _leave(self, group: Group) -> None:
+        if group.left_s is None:
+            group.left_s = self._books.now_s
+        self.look_later(group)
+
+    def look_later(self, group: Group) -> None:
+        """Looks again after a while: whoever was expected to be faster may not be."""
+        mean_s = group.pace.mean
+        least_s, most_s = LOOK_EVERY_S
+        pause_s = LOOK_UNKNOWN_S if mean_s is None else min(max(mean_s * LOOK_SHARE, least_s), most_s)
+        self._books.timers.set_earlier(group, self._books.now_s + pause_s)
 
     # Nobody left
 
     def check_stranded(self, job: Job) -> None:
-        """What becomes of unleased items that nobody can take, at once or when nobody has come back in time: the fallback
-        gets them, or the job fails. A fallback that is not ready yet is waited for."""
-        if job.state is not JobState.RUNNING or job.usable or not job.floating:
+        """What becomes of waiting items that nobody can take, at once or when nobody has come back in time: the fallback
+        gets them as it asks for them, or they fail."""
+        books = self._books
+        if job.state is not JobState.RUNNING or job.usable or not job.floats:
             return
-        patience_s = min(self._wait_for_return_s, FALLBACK_AFTER_S) if job.has_fallback else self._wait_for_return_s
         deadline_s = max(
-            (
-                participant.offline_since_s + patience_s
-                for participant in (self._books.participants[participant_id] for participant_id in job.participants)
-                if participant.offline_since_s is not None
-                and participant.takes_unpinned
-                and participant.id not in job.left_out
-            ),
-            default=self._books.now_s,
+            (self._back_s(books.participants[one], job) for one in job.participants if one not in job.left_out),
+            default=books.now_s,
         )
-        if deadline_s > self._books.now_s:
-            job.deadline_s = deadline_s
-            heapq.heappush(self._deadlines, (deadline_s, job.id))
+        if deadline_s > books.now_s:
+            job.waits_for_return = True
+            books.timers.set(job, deadline_s)
             return
-        stranded = sorted((item for queue in job.floating.values() for item in queue), key=lambda item: item.index)
-        if not job.has_fallback:
-            self.fail_job(job, self._nobody(job, stranded[0]), stranded[0])
-        elif job.fallback_ready:
-            for item in stranded:
-                self._books.lease(item, self._books.participant(str(job.fallback_id)))
+        job.waits_for_return = False
+        books.timers.clear(job)
+        for group in job.groups.values():
+            self._give_up(group)
+            self._serve_fallback(group)
 
-    def _nobody(self, job: Job, item: Item) -> Failure:
+    def _back_s(self, participant: Participant, job: Job) -> float:
+        """Until when it is worth while to wait for this participant."""
+        if not participant.takes_unpinned:
+            return self._books.now_s
+        if participant.state is ParticipantState.RESTING and not job.has_fallback:
+            return participant.resting_until_s or self._books.now_s
+        if participant.offline_since_s is None:
+            return self._books.now_s
+        patience_s = min(self._wait_for_return_s, FALLBACK_AFTER_S) if job.has_fallback else self._wait_for_return_s
+        return participant.offline_since_s + patience_s
+
+    def _give_up(self, group: Group) -> None:
+        """Fails the waiting items for which not even somebody who asks is left."""
+        for item in _waiting(group):
+            asks_come = (group.job.has_fallback or group.askers) and open_to_asks(group, item.failed_by)
+            if item.waits is Waits.FLOATING and not asks_come:  # not waiting: its job has failed on the way
+                self._endings.fail_item(item, self._nobody(item))
+
+    def _serve_fallback(self, group: Group) -> None:
+        job = group.job
+        if group.waiting and job.has_fallback and job.fallback_id in group.asks:
+            self._books.lease(_waiting(group)[0], self._books.participants[job.fallback_id], asked=True)
+
+    def _nobody(self, item: Item) -> Failure:
+        job = item.job
         ids = [*job.participants, *(other for other in job.left_out if other not in job.participants)]
         reasons = "; ".join(f"{other} {_reason(job, self._books.participant(other))}" for other in ids)
-        return Failure(FailureKind.NOBODY, f"Nobody can run item {item.index}: {reasons or 'no participant'}.")
+        message = f"Nobody can run item {item.index}: {reasons or 'no participant'}."
+        failures = (one.error for one in reversed(item.attempts) if one.state is AttemptState.FAILED and not one.is_old)
+        last = next(failures, None)
+        if last is None:
+            return Failure(FailureKind.NOBODY, message)
+        return replace(last, message=f"{last.message} (And then: {message})")
 
-    def next_deadline_s(self) -> float | None:
-        """As `Machine.next_deadline_s`."""
-        while self._deadlines:
-            deadline_s, job_id = self._deadlines[0]
-            job = self._books.jobs.get(job_id)
-            if job is not None and job.deadline_s == deadline_s:
-                return deadline_s
-            heapq.heappop(self._deadlines)
-        return None
 
-    def check_deadlines(self) -> None:
-        """Fails the jobs to which nobody came back in time."""
-        while (deadline_s := self.next_deadline_s()) is not None and deadline_s <= self._books.now_s:
-            _, job_id = heapq.heappop(self._deadlines)
-            job = self._books.jobs[job_id]
-            job.deadline_s = None
-            self.check_stranded(job)
+def _waiting(group: Group) -> list[Item]:
+    return sorted((item for queue in group.floating.values() for item in queue), key=lambda item: item.index)
 
 
 def _can_be_aimed(item: Item, participant: Participant) -> bool:
     """Whether an item may wait for the participant it was planned for."""
+    job = item.job
     if not item.pinned:
-        return participant.id in item.job.usable
-    return participant.is_online and participant.id in item.job.participants and participant.id not in item.job.left_out
+        return participant.id in job.usable
+    return participant.is_reachable and participant.id in job.participants and participant.id not in job.left_out
 
 
 def _reason(job: Job, participant: Participant) -> str:
     """Why a participant does not take the job's waiting items, to be put behind its name."""
     if participant.id in job.left_out:
         return f"was left out ({job.left_out[participant.id]})"
-    if not participant.is_online:
+    if not participant.is_reachable:
         return f"is offline ({participant.reason})"
     if participant.id not in job.participants:
         return "does not take part"
+    if participant.state is ParticipantState.RESTING:
+        return participant.reason
     return "runs only what is pinned to it"

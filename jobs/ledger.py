@@ -1,63 +1,83 @@
 """The books of the state machine: every record, every index over them, and the only functions that change a state.
 
-Rules (who gets what, when a job fails) are in `machine`; here it is only seen to that all records agree at any time.
+Rules (who gets what, when a job fails) are elsewhere; here it is only seen to that all records agree at any time.
 """
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
-
 from .events import Event
-from .instructions import FetchResult, FinishJob, Instruction, ItemChanged, ReleaseResult, SendLease, StopLease
-from .model import (
-    OPEN_ATTEMPT,
-    SLOT_HOLDING,
-    Attempt,
-    AttemptState,
-    Failure,
-    Item,
-    ItemState,
-    Job,
-    JobState,
-    Participant,
-    ParticipantState,
-    Waits,
+from .instructions import (
+    FetchResult,
+    FinishJob,
+    Instruction,
+    ItemChanged,
+    KeepResult,
+    ParticipantChanged,
+    ReleaseResult,
+    SendLease,
+    StopLease,
 )
-from .queues import ItemQueue
-from .selection import may_take
-from .transitions import ATTEMPT_TRANSITIONS, ITEM_TRANSITIONS, JOB_TRANSITIONS, InvalidTransition
+from .model import Attempt, Failure, Group, Item, Job, Participant
+from .states import AT_WORK, LEADS, OPEN_ATTEMPT, AttemptState, ItemState, JobState, ParticipantState, Waits
+from .timers import Timers
+from .transitions import (
+    ATTEMPT_TRANSITIONS,
+    ITEM_TRANSITIONS,
+    JOB_TRANSITIONS,
+    PARTICIPANT_TRANSITIONS,
+    InvalidTransition,
+)
+from .waiting import WaitingRoom
+
+RELEASED_AT_ONCE = frozenset({JobState.CANCELLED, JobState.DROPPED})
+"""Ends after which nobody wants any result of the job."""
 
 
 class Ledger:
     """All records. ``now_s`` is the time of the event being handled.
 
-    Three lists of things to look at are left for the machine: ``freed`` (participants with room), ``arrived`` (items
-    that began to wait) and ``stranded`` (jobs that may have nobody left). They are empty between events.
+    Lists of things to look at are left for the rules, and are empty between events: ``freed`` (participants with room),
+    ``asked`` (new asks), ``arrived`` (queues that items joined), ``stranded`` (jobs that may have nobody left) and
+    ``to_help`` (groups that idle participants may be able to help).
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.jobs: dict[str, Job] = {}
         self.participants: dict[str, Participant] = {}
-        self.free: dict[str, None] = {}
+        self.waiting = WaitingRoom(self.participants)
+        self.timers = Timers()
+        self.free: dict[str, None] = {}  # participants with room
+        self.idle: dict[str, None] = {}  # those of them that have nothing to do
+        self.at_work: dict[Group, None] = {}  # groups that somebody works on
         self.freed: dict[str, None] = {}
-        self.arrived: deque[Item] = deque()
+        self.asked: dict[tuple[Group, str], None] = {}
+        self.arrived: dict[tuple[Group, frozenset[str]], None] = {}
         self.stranded: dict[str, Job] = {}
+        self.to_help: dict[Group, None] = {}
         self._accepted = 0
-        self._floating_jobs: dict[int, Job] = {}
-        self._floating_order: list[int] = []
         self._commands: list[Instruction] = []
         self._changed: dict[tuple[str, int], None] = {}
+        self._participants_before: dict[Participant, tuple[ParticipantState, str]] = {}
         self._finished: list[FinishJob] = []
 
     # Instructions
 
     def take_instructions(self) -> list[Instruction]:
-        """What came of this event: commands in order, then changed items, then ended jobs."""
-        changed = [ItemChanged(job_id, index) for job_id, index in self._changed]
-        taken = [*self._commands, *changed, *self._finished]
-        self._commands, self._changed, self._finished = [], {}, []
+        """What came of this event: commands in order, then changed items and participants, then ended jobs."""
+        taken = self._commands
+        taken += [ItemChanged(job_id, index) for job_id, index in self._changed]
+        if self._participants_before:
+            taken += [
+                ParticipantChanged(participant.id)
+                for participant, before in self._participants_before.items()
+                if before != (participant.state, participant.reason)
+            ]
+            self._participants_before = {}
+        if self._finished:
+            taken += self._finished
+            self._finished = []
+        self._commands, self._changed = [], {}
         return taken
 
     def order(self, command: Instruction) -> None:
@@ -77,69 +97,97 @@ class Ledger:
             found = self.participants[participant_id] = Participant(participant_id)
         return found
 
-    def put_online(self, participant: Participant, slots: int, takes_unpinned: bool) -> None:
-        """Online, or online still with other terms."""
-        participant.state = ParticipantState.ONLINE
-        participant.slots = slots
-        participant.takes_unpinned = takes_unpinned
-        participant.overhang = participant.busy
-        participant.reason = ""
-        participant.offline_since_s = None
-        for job in participant.jobs.values():
-            self.judge(job, participant)
-        self._count_room(participant)
+    def move_participant(self, participant: Participant, to: ParticipantState, reason: str) -> None:
+        """Sets a participant's state and the reason for it. Raises `InvalidTransition`.
 
-    def put_offline(self, participant: Participant, reason: str) -> None:
-        """Offline; what it holds and what waits for it must then be moved by the caller."""
-        participant.state = ParticipantState.OFFLINE
+        What it holds and what waits for it must then be moved by the caller.
+        """
+        self._participants_before.setdefault(participant, (participant.state, participant.reason))
+        if to is not participant.state:
+            if (participant.state, to) not in PARTICIPANT_TRANSITIONS:
+                raise InvalidTransition(
+                    f"Participant {participant.id} cannot go from {participant.state.value} to {to.value}.",
+                    story=participant.story,
+                )
+            is_gone = to is ParticipantState.OFFLINE
+            participant.state = to
+            participant.offline_since_s = self.now_s if is_gone else None
         participant.reason = reason
-        participant.offline_since_s = self.now_s
+        self.judge_all(participant)
+
+    def judge_all(self, participant: Participant) -> None:
+        """Brings all indexes in line with what the participant is now."""
         for job in participant.jobs.values():
             self.judge(job, participant)
         self._count_room(participant)
 
     def judge(self, job: Job, participant: Participant) -> None:
         """Brings `Job.usable` in line with what the participant is now."""
-        usable = participant.is_online and participant.takes_unpinned and participant.id not in job.left_out
+        usable = participant.takes_work and participant.takes_unpinned and participant.id not in job.left_out
         if usable == (participant.id in job.usable):
             return
         if usable:
             job.usable.add(participant.id)
-            job.deadline_s = None
+            job.waits_for_return = False
+            self.timers.clear(job)
             return
         job.usable.discard(participant.id)
-        # Whoever has failed an item may take it again once nobody else is left.
-        for failed_by, queue in job.floating.items():
-            if job.usable <= failed_by:
-                self.arrived.extend(queue)
-        if job.floating and not job.usable:
-            self.stranded[job.id] = job
+        self._fewer(job)
 
     def leave_out(self, job: Job, participant: Participant, reason: str) -> None:
         """Bars a participant from a job; what waits for it there must then be moved by the caller."""
         job.left_out.setdefault(participant.id, reason)
         self.judge(job, participant)
+        self.drop_asks(job, participant)
+
+    def _fewer(self, job: Job) -> None:
+        """Somebody fewer may take the job's items: whoever has failed one may take it again once no other is left."""
+        for group in job.groups.values():
+            for failed_by in group.floating:
+                if failed_by:
+                    self.arrived[(group, failed_by)] = None
+        if not job.usable and job.floats:
+            self.stranded[job.id] = job
 
     def _count_room(self, participant: Participant) -> None:
-        if participant.is_online and participant.busy < participant.slots:
+        if participant.takes_work and participant.busy < participant.slots:
             self.free[participant.id] = None
             self.freed[participant.id] = None
         else:
             self.free.pop(participant.id, None)
             self.freed.pop(participant.id, None)
+        if participant.id in self.free and not participant.busy and participant.takes_unpinned:
+            self.idle[participant.id] = None
+        else:
+            self.idle.pop(participant.id, None)
+
+    # Asks
+
+    def ask(self, group: Group, participant: Participant) -> None:
+        """This participant would take an item of the group."""
+        group.asks[participant.id] = group.askers[participant.id] = None
+        self.asked[(group, participant.id)] = None
+
+    def drop_asks(self, job: Job, participant: Participant) -> None:
+        """This participant takes no items by asking any more."""
+        dropped = False
+        for group in job.groups.values():
+            group.asks.pop(participant.id, None)
+            dropped |= group.askers.pop(participant.id, 0) is None
+        if dropped:
+            self._fewer(job)
 
     # Jobs
 
     def add_job(self, job: Job) -> None:
-        """A planned job with all its items: from now on its items weigh on the participants they are planned for."""
+        """A planned job with all its items: from now on its items weigh on the participants they are aimed at."""
         self.jobs[job.id] = job
-        job.unfinished = len(job.items)
         for participant_id in job.participants:
             participant = self.participant(participant_id)
             participant.jobs[job.id] = job
             self.judge(job, participant)
         for item in job.items.values():
-            self.participant(item.planned_for).reserved += 1
+            self.participant(item.planned_for).reserved += not item.pulled
 
     def accept_job(self, job: Job) -> None:
         """The job's place in the order is fixed; its items are still to be put in queues."""
@@ -154,7 +202,7 @@ class Ledger:
             raise InvalidTransition(f"Job {job.id} cannot go from {job.state.value} to {to.value}.", story=job.story)
         if job.state is JobState.PLANNED:
             for item in job.items.values():
-                self.participants[item.planned_for].reserved -= 1
+                self.participants[item.planned_for].reserved -= not item.pulled
         job.state = to
 
     def close_job(self, job: Job, to: JobState, failure: Failure | None) -> None:
@@ -162,11 +210,24 @@ class Ledger:
         self.move_job(job, to)
         job.ended_s = self.now_s
         job.failure = failure
-        job.deadline_s = None
         job.usable.clear()
+        job.waits_for_return = False
+        self.timers.clear(job)
+        for group in job.groups.values():
+            group.asks.clear()
+            group.askers.clear()
+            self.timers.clear(group)
         for participant_id in job.participants:
             del self.participants[participant_id].jobs[job.id]
+        if to in RELEASED_AT_ONCE:
+            self.release_kept(job)
         self._finished.append(FinishJob(job.id, to, failure))
+
+    def release_kept(self, job: Job) -> None:
+        """Nobody needs the results of this job any more."""
+        for item in job.items.values():
+            if item.winner is not None and item.winner.holds_result:
+                self._release(item.winner)
 
     # Items
 
@@ -176,136 +237,151 @@ class Ledger:
             story = [entry for entry in item.job.story if getattr(entry[1], "index", item.index) == item.index]
             name = f"Item {item.index} of job {item.job.id}"
             raise InvalidTransition(f"{name} cannot go from {item.state.value} to {to.value}.", story=story)
-        self._leave_queue(item)
+        self.waiting.leave(item)
         item.state = to
         if not to.is_open:
             item.job.unfinished -= 1
+            item.group.unfinished -= 1
+            item.group.done += to is ItemState.DONE
         self.changed(item)
 
+    def follow(self, item: Item) -> bool:
+        """Gives an item the state of its leading attempt. False if nobody is at it."""
+        leading = item.leading
+        if leading is None:
+            return False
+        state = LEADS[leading.state]
+        if item.state is not state:
+            self.move_item(item, state)
+        return True
+
     def close_item(self, item: Item, to: ItemState, winner: Attempt | None = None) -> None:
-        """Ends an item: whatever else works on it is stopped, every result kept for it is released."""
+        """Ends an item: the winner's result is kept, whatever else works on it is stopped and its results released."""
         if winner is not None:
-            self.move_attempt(item, winner, AttemptState.DONE)
+            self.move_attempt(winner, AttemptState.DONE)
             winner.error = None
-            item.winner, item.result = winner, winner.result
+            item.winner = winner
+            self.keep(winner)
         for attempt in item.attempts:
-            self.stop(item, attempt)
-            if attempt.holds_result:
-                self._release(item, attempt)
+            self.stop(attempt)
+            if attempt.holds_result and attempt is not winner:
+                self._release(attempt)
         self.move_item(item, to)
 
     def queue(self, item: Item, waits: Waits) -> None:
         """Puts a waiting item of a running job in a queue."""
-        self._leave_queue(item)
-        item.waits = waits
-        self.arrived.append(item)
-        job = item.job
+        self.waiting.leave(item)
+        self.waiting.enter(item, waits)
         if waits is Waits.AIMED:
-            self.participants[item.planned_for].aimed.add(item)
+            if item.planned_for in self.free:
+                self.freed[item.planned_for] = None
             return
-        if not job.floating:
-            self._floating_jobs[job.seq] = job
-            insort(self._floating_order, job.seq)
-        job.floating.setdefault(item.failed_by, ItemQueue()).add(item)
-        if not job.usable:
-            self.stranded[job.id] = job
-
-    def floating_jobs(self) -> dict[int, Job]:
-        """Jobs with floating items by their place in the order of acceptance, earliest first."""
-        return {seq: self._floating_jobs[seq] for seq in self._floating_order}
-
-    def _leave_queue(self, item: Item) -> None:
-        if item.waits is Waits.AIMED:
-            self.participants[item.planned_for].aimed.discard(item)
-        elif item.waits is Waits.FLOATING:
-            job = item.job
-            queue = job.floating[item.failed_by]
-            queue.discard(item)
-            if not queue:
-                del job.floating[item.failed_by]
-            if not job.floating:
-                del self._floating_jobs[job.seq]
-                self._floating_order.remove(job.seq)
-        item.waits = Waits.NOT
-
-    def next_for(self, participant: Participant) -> Item | None:
-        """The waiting item whose turn it is when this participant has room.
-
-        Jobs with floating items that this participant may not take are passed over one by one; there are some only
-        while jobs list unlike participants and others are too busy to take what was lost.
-        """
-        aimed = participant.aimed.first()
-        for seq in self._floating_order:
-            if aimed is not None and aimed.job.seq < seq:
-                break
-            job = self._floating_jobs[seq]
-            if participant.id not in job.usable:
-                continue
-            heads = [queue.first() for queue in job.floating.values()]
-            candidates = [item for item in heads if item is not None and may_take(item, participant.id)]
-            if aimed is not None:
-                candidates.append(aimed)
-            if candidates:
-                return min(candidates, key=lambda item: item.key)
-        return aimed
+        self.arrived[(item.group, item.failed_by)] = None
+        if not item.job.usable:
+            self.stranded[item.job.id] = item.job
 
     # Attempts
 
-    def lease(self, item: Item, participant: Participant) -> None:
-        """Gives a waiting item to a participant with room."""
-        attempt = Attempt(len(item.attempts) + 1, participant.id, AttemptState.LEASED, self.now_s)
+    def recall(self, item: Item, number: int, participant_id: str) -> Attempt:
+        """Records an attempt of an earlier life of the job whose result is at hand."""
+        self.participant(participant_id)
+        attempt = Attempt(item, number, participant_id, AttemptState.SPARE, self.now_s, ended_s=self.now_s)
+        item.attempts.insert(0, attempt)
+        self.changed(item)
+        return attempt
+
+    def lease(self, item: Item, participant: Participant, *, asked: bool = False) -> None:
+        """Gives an item to a participant with room, or to one that asked: then it ends that ask."""
+        item.last_number += 1
+        item.group.left_s = None
+        attempt = Attempt(item, item.last_number, participant.id, AttemptState.LEASED, self.now_s, asked)
         item.attempts.append(attempt)
-        self.move_item(item, ItemState.LEASED)
-        self._enter(item, attempt, AttemptState.LEASED)
+        if asked:
+            del item.group.asks[participant.id]
+        self._enter(attempt, AttemptState.LEASED)
+        self.follow(item)
         self.order(SendLease(participant.id, item.job.id, item.index, attempt.number))
 
-    def fetch(self, item: Item, attempt: Attempt) -> None:
-        """Has the result that this attempt offers brought over."""
-        self.move_attempt(item, attempt, AttemptState.FETCHING)
-        self.move_item(item, ItemState.FETCHING)
-        item.fraction = 1.0
+    def begin(self, attempt: Attempt) -> None:
+        """The participant works on it now."""
+        self.move_attempt(attempt, AttemptState.RUNNING)
+        attempt.started_s = self.now_s
+        self.follow(attempt.item)
+
+    def fetch(self, attempt: Attempt) -> None:
+        """Has the result that this attempt offers brought over. Copies that have not begun are stopped, others go on."""
+        item = attempt.item
+        for other in item.live:
+            if other is not attempt and other.state is AttemptState.LEASED:
+                self.stop(other)
+        self.move_attempt(attempt, AttemptState.FETCHING)
+        attempt.fraction = 1.0
+        attempt.was_sent_for = True
+        self.follow(item)
         self.order(FetchResult(attempt.participant_id, item.job.id, item.index, attempt.number, attempt.result))
 
-    def stop(self, item: Item, attempt: Attempt) -> None:
+    def stop(self, attempt: Attempt) -> None:
         """Ends an attempt that is not needed. One that got lost is stopped too where its participant is back."""
         state = attempt.state
-        lost_but_back = state is AttemptState.LOST and self.participants[attempt.participant_id].is_online
-        if state in SLOT_HOLDING or lost_but_back:
-            self.order(StopLease(attempt.participant_id, item.job.id, item.index, attempt.number))
+        lost_but_back = state is AttemptState.LOST and self.participants[attempt.participant_id].is_reachable
+        if state in AT_WORK or lost_but_back:
+            self.order(StopLease(attempt.participant_id, attempt.item.job.id, attempt.item.index, attempt.number))
         if state in OPEN_ATTEMPT or state is AttemptState.SPARE or lost_but_back:
-            self.move_attempt(item, attempt, AttemptState.STOPPED)
+            self.move_attempt(attempt, AttemptState.STOPPED)
 
-    def move_attempt(self, item: Item, attempt: Attempt, to: AttemptState) -> None:
-        """Sets an attempt's state and everything that follows from it. Raises `InvalidTransition`."""
+    def move_attempt(self, attempt: Attempt, to: AttemptState) -> None:
+        """Sets an attempt's state, not yet its item's. Raises `InvalidTransition`."""
         if (attempt.state, to) not in ATTEMPT_TRANSITIONS:
-            name = f"Attempt {attempt.number} of item {item.index} of job {item.job.id}"
+            name = f"Attempt {attempt.number} of item {attempt.item.index} of job {attempt.item.job.id}"
             raise InvalidTransition(
                 f"{name} cannot go from {attempt.state.value} to {to.value}.",
                 story=self.participants[attempt.participant_id].story,
             )
-        self._enter(item, attempt, to)
+        self._enter(attempt, to)
 
-    def _enter(self, item: Item, attempt: Attempt, to: AttemptState) -> None:
+    def _enter(self, attempt: Attempt, to: AttemptState) -> None:
         """Sets an attempt's state, and with it who holds the item and how many slots are taken."""
-        participant = self.participants[attempt.participant_id]
-        held = item.live is attempt
-        was_busy = held and attempt.state in SLOT_HOLDING
+        item, participant = attempt.item, self.participants[attempt.participant_id]
+        was_live = attempt in participant.held
+        was_at_work = was_live and attempt.state in AT_WORK
         attempt.state = to
         self.changed(item)
-        if to in OPEN_ATTEMPT and not held:
-            item.live = attempt
-            item.fraction, item.label = 0.0, ""
-            participant.held[item] = attempt
+        if to in OPEN_ATTEMPT and not was_live:
+            item.live += (attempt,)
+            participant.held[attempt] = None
             attempt.ended_s = None
-        elif held and to not in OPEN_ATTEMPT:
-            item.live = None
-            del participant.held[item]
+            attempt.fraction, attempt.label = 0.0, ""
+        elif was_live and to not in OPEN_ATTEMPT:
+            item.live = tuple(other for other in item.live if other is not attempt)
+            del participant.held[attempt]
             attempt.ended_s = self.now_s
-        if was_busy != (to in SLOT_HOLDING):
-            participant.busy += -1 if was_busy else 1
-            self._count_room(participant)
+        if was_at_work != (to in AT_WORK):
+            self._count_work(attempt, participant, begins=not was_at_work)
 
-    def _release(self, item: Item, attempt: Attempt) -> None:
+    def _count_work(self, attempt: Attempt, participant: Participant, *, begins: bool) -> None:
+        group = attempt.item.group
+        if not attempt.asked:
+            participant.busy += 1 if begins else -1
+        if not begins:
+            participant.free_since_s = self.now_s
+        if not attempt.item.pinned and begins:
+            group.at_work[attempt] = None
+            if group not in self.at_work:
+                self.at_work[group] = None
+                self.to_help[group] = None
+        elif not attempt.item.pinned:
+            del group.at_work[attempt]
+            if not group.at_work:
+                del self.at_work[group]
+        self._count_room(participant)
+
+    def keep(self, attempt: Attempt) -> None:
+        """Says that the result has arrived and is to be kept."""
+        item = attempt.item
+        self.order(KeepResult(attempt.participant_id, item.job.id, item.index, attempt.number))
+
+    def _release(self, attempt: Attempt) -> None:
+        item = attempt.item
         self.order(
             ReleaseResult(attempt.participant_id, item.job.id, item.index, attempt.number, result=attempt.result)
         )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from ..utils.errors import FlotillaError
-from .model import AttemptState as At
-from .model import ItemState as It
-from .model import JobState as Jb
+from .states import AttemptState as At
+from .states import ItemState as It
+from .states import JobState as Jb
+from .states import ParticipantState as Pt
+from .story import Entry, told
 
 JOB_TRANSITIONS: dict[tuple[Jb, Jb], str] = {
     (Jb.PLANNED, Jb.RUNNING): "the host accepted the prompt",
     (Jb.PLANNED, Jb.DROPPED): "the host refused the prompt",
     (Jb.PLANNED, Jb.CANCELLED): "somebody stopped it, or its prompt ended",
     (Jb.RUNNING, Jb.DONE): "the last result is here",
+    (Jb.RUNNING, Jb.PARTIAL): "nothing is open any more, and what is missing may be missing",
     (Jb.RUNNING, Jb.FAILED): "an item failed too often, or nobody can run it",
     (Jb.RUNNING, Jb.CANCELLED): "somebody stopped it, or its prompt ended without needing it",
     (Jb.RUNNING, Jb.DROPPED): "the host refused the prompt after all",
+    (Jb.PLANNED, Jb.INTERRUPTED): "the master stopped; its journal says so when it starts again",
+    (Jb.RUNNING, Jb.INTERRUPTED): "the master stopped; its journal says so when it starts again",
 }
 
 ITEM_TRANSITIONS: dict[tuple[It, It], str] = {
@@ -29,15 +33,18 @@ ITEM_TRANSITIONS: dict[tuple[It, It], str] = {
     (It.LEASED, It.RUNNING): "the participant began",
     (It.LEASED, It.FETCHING): "a result was offered, by this attempt or an earlier one",
     (It.LEASED, It.DONE): "the result of an earlier attempt is here after all",
-    (It.LEASED, It.WAITING): "the participant refused it, failed it or went away",
+    (It.LEASED, It.WAITING): "its participant refused it, failed it or went away, or an idle one takes it over",
     (It.LEASED, It.FAILED): "it failed too often, or it is pinned and its participant refused it or went away",
     (It.LEASED, It.CANCELLED): "the job ended",
+    (It.RUNNING, It.LEASED): "the participant failed it or went away, and its copy has not begun yet",
     (It.RUNNING, It.FETCHING): "a result was offered, by this attempt or an earlier one",
     (It.RUNNING, It.DONE): "the result of an earlier attempt is here after all",
     (It.RUNNING, It.WAITING): "the participant refused it, failed it or went away",
     (It.RUNNING, It.FAILED): "it failed too often, or it is pinned and its participant refused it or went away",
     (It.RUNNING, It.CANCELLED): "the job ended",
     (It.FETCHING, It.DONE): "the result is here",
+    (It.FETCHING, It.LEASED): "the result could not be brought over, and a copy has not begun yet",
+    (It.FETCHING, It.RUNNING): "the result could not be brought over, and a copy is at it",
     (It.FETCHING, It.WAITING): "the result could not be brought over, or the participant went away",
     (It.FETCHING, It.FAILED): "it failed too often, or it is pinned and its participant went away",
     (It.FETCHING, It.CANCELLED): "the job ended",
@@ -46,11 +53,13 @@ ITEM_TRANSITIONS: dict[tuple[It, It], str] = {
 ATTEMPT_TRANSITIONS: dict[tuple[At, At], str] = {
     (At.LEASED, At.RUNNING): "the participant began",
     (At.LEASED, At.FETCHING): "it offered its result",
+    (At.LEASED, At.SPARE): "it offered its result, while another is being brought over",
     (At.LEASED, At.FAILED): "the work failed",
     (At.LEASED, At.LOST): "the participant went away",
     (At.LEASED, At.REFUSED): "the participant cannot run the job",
-    (At.LEASED, At.STOPPED): "no longer needed",
+    (At.LEASED, At.STOPPED): "no longer needed, or an idle participant takes the item over",
     (At.RUNNING, At.FETCHING): "it offered its result",
+    (At.RUNNING, At.SPARE): "it offered its result, while another is being brought over",
     (At.RUNNING, At.FAILED): "the work failed",
     (At.RUNNING, At.LOST): "the participant went away",
     (At.RUNNING, At.REFUSED): "the participant cannot run the job",
@@ -75,12 +84,20 @@ ATTEMPT_TRANSITIONS: dict[tuple[At, At], str] = {
     (At.SPARE, At.STOPPED): "no longer needed",
 }
 
+PARTICIPANT_TRANSITIONS: dict[tuple[Pt, Pt], str] = {
+    (Pt.OFFLINE, Pt.ONLINE): "its link is up",
+    (Pt.ONLINE, Pt.OFFLINE): "it cannot be reached",
+    (Pt.ONLINE, Pt.RESTING): "it failed several items in a row",
+    (Pt.RESTING, Pt.ONLINE): "its rest is over, or the failures turned out not to be its own",
+    (Pt.RESTING, Pt.OFFLINE): "it cannot be reached",
+}
+
 
 class MachineBroken(FlotillaError):
     """A mistake in the machine itself. ``story`` holds the recent events of the subject, oldest first, as text."""
 
-    def __init__(self, message: str, *, story: Iterable[tuple[float, Any]] = ()) -> None:
-        self.story = tuple(f"{now_s:.3f} {event!r}" for now_s, event in story)
+    def __init__(self, message: str, *, story: Iterable[Entry] = ()) -> None:
+        self.story = told(story)
         super().__init__(message, details={"story": list(self.story)})
 
     def __str__(self) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ..host.node_api import io
-from .collector import DistributedCollector
+from .collector import DistributedCollector, DistributedCollectorAny
 from .dividers import AudioBatchDivider, ImageBatchDivider
-from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick, FlotillaTake
+from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick
 from .plain import DistributedEmptyImage, DistributedModelName, DistributedQueue
+from .rounds import FlotillaGather, FlotillaHandIn, FlotillaRound, FlotillaTake
 from .varying import DistributedItem, DistributedPrompts, DistributedSeed, DistributedValue
 
 ALL_NODES: list[type[io.ComfyNode]] = [
     DistributedCollector,
+    DistributedCollectorAny,
     DistributedSeed,
     DistributedValue,
     DistributedItem,
@@ -25,4 +27,7 @@ ALL_NODES: list[type[io.ComfyNode]] = [
     FlotillaPick,
     FlotillaItem,
     FlotillaTake,
+    FlotillaHandIn,
+    FlotillaGather,
+    FlotillaRound,
 ]

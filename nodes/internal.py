@@ -8,8 +8,7 @@ from ..graph.values import line_for, seed_for
 from ..host.execution import executing_prompt_id
 from ..host.node_api import io
 from ..runtime import context
-from ..runtime.stage import list_given
-from .gathering import delivered_inputs, gather, gathered_outputs, typed_values
+from .gathering import delivered_inputs, listed_values
 from .varying import MAX_SEED
 
 CATEGORY = "flotilla/internal"
@@ -37,45 +36,8 @@ class FlotillaDeliver(io.ComfyNode):
 
     @classmethod
     def execute(cls, **inputs: list[Any]) -> io.NodeOutput:
-        if any(len(values) != 1 for values in inputs.values()):
-            raise list_given()
-        single = {name: values[0] for name, values in inputs.items()}
-        context.deliver(executing_prompt_id(), typed_values(single))
+        context.deliver(executing_prompt_id(), listed_values(inputs))
         return io.NodeOutput()
-
-
-class FlotillaTake(io.ComfyNode):
-    """Goes on in a collector's place after the master has computed one more item, which is its input."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="FlotillaTake",
-            display_name="Take Item",
-            category=CATEGORY,
-            is_dev_only=True,
-            enable_expand=True,
-            inputs=[
-                io.String.Input("stage"),
-                io.Int.Input("place", min=0, max=MAX_SEED),
-                io.Int.Input("attempt", min=1, max=MAX_SEED),
-                *delivered_inputs(),
-            ],
-            outputs=gathered_outputs(),
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, **_inputs: Any) -> float:
-        """Never equal to itself: what it gives depends on the job, not on its inputs."""
-        return float("nan")
-
-    @classmethod
-    async def execute(cls, stage: str, place: int, attempt: int, **inputs: Any) -> io.NodeOutput:
-        run = context.stage_of(executing_prompt_id(), stage)
-        if run is None:
-            raise RuntimeError("this node runs only in jobs of Flotilla")
-        run.deliver_requested(place, attempt, typed_values(inputs))
-        return await gather(run)
 
 
 class FlotillaOffset(io.ComfyNode):

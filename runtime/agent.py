@@ -1,4 +1,4 @@
-"""The worker's side: takes leases from masters, queues them on this host, and keeps results until they are fetched.
+"""The worker's side: takes leases from masters, queues them on this host, and keeps results until they are released.
 
 Everything here runs on the server's loop, except `deliver`, which a node calls in the prompt thread.
 """
@@ -6,42 +6,32 @@ Everything here runs on the server's loop, except `deliver`, which a node calls 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..graph.preflight import Capabilities
-from ..host.records import HostQueue, MakeWatch, Outcome, ProgressSnapshot, Refused
-from ..transport.manifest import BlobManifest
+from ..host.records import HostQueue, MakeWatch, ProgressSnapshot, Refused
+from ..relay.previews import PreviewSource
 from ..transport.samehost import write_nonce
 from ..transport.spool import Spool
+from ..transport.uses import Adopted, StoredBlob
 from ..transport.values import Value
 from ..utils.background import Background
 from ..utils.clock import Clock
-from ..utils.errors import JobCancelled, LinkLost, SpoolFull
+from ..utils.errors import JobCancelled, LinkLost
 from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.link import Link
 from ..workers.tokens import verify
-from .session import DELIVERED, ENDED, MasterSession, WorkItem
+from .followers import PROGRESS_EVERY_S, CountsReporter, failure_report, outcome_of, report_progress
+from .held import HeldResults, note_of, read_note
+from .session import DELIVERED, ENDED, Key, MasterSession, WorkItem
 
 log = get_logger("agent")
 
-PROGRESS_EVERY_S = 0.25
-STATUS_EVERY_S = 2.0
-OUTCOME_EVERY_S = 0.02
 ORPHAN_AFTER_S = 60.0
-"""A master that stays away for so long has its items stopped and their results dropped."""
-
-FAILURE_KINDS = {
-    "OutOfMemoryError": "out_of_memory",
-    "OOM_EXCEPTION": "out_of_memory",
-    "MemoryError": "out_of_memory",
-    SpoolFull.__name__: SpoolFull.code,
-}
-"""Exceptions, by the last part of their name, that are a kind of failure of their own."""
-
-NO_RESULT = "The workflow ended on the worker without a result at the collector (was a branch blocked or muted?)."
+"""A master that stays away for so long has its items stopped. Finished results wait longer, see `Spool.keep_s`."""
+TIDY_EVERY_S = 60.0
 
 
 class Agent:
@@ -57,17 +47,24 @@ class Agent:
         make_watch: MakeWatch,
         read_capabilities: Callable[[], Any],
         progress_of: Callable[[str], ProgressSnapshot | None],
+        previews: PreviewSource,
+        home_id: str,
     ) -> None:
+        """``home_id`` is this instance's own."""
         self._queue = queue
         self._spool = spool
         self._clock = clock
         self._call_soon = call_soon
         self._read_capabilities = read_capabilities
         self._progress_of = progress_of
+        self._previews = previews
+        self._home_id = home_id
         self._sessions: dict[str, MasterSession] = {}
         self._by_prompt: dict[str, WorkItem] = {}
         self._leaving: set[str] = set()  # prompts of ours that the host has not quite let go of
-        self._reporters: set[asyncio.Event] = set()
+        self._held = HeldResults(spool)
+        self._counts = CountsReporter(self.queue_counts)
+        self._tidied_s = clock.now_s()
         self._background = Background("agent")
         self.watch = make_watch(
             lambda prompt_id: call_soon(self._prompt_started, prompt_id),
@@ -76,12 +73,11 @@ class Agent:
 
     async def serve(self, link: Link) -> None:
         """Serves the master at the other end until the link is lost. Never raises for what the master does."""
-        session = self._sessions.get(link.peer.instance_id)
-        if session is None:
-            session = self._sessions[link.peer.instance_id] = MasterSession(link.peer.instance_id)
+        self._tidy()
+        session = self._session(link.peer.home_id)
         session.links.append(link)
         log.info("a master is linked", master=link.peer.name, instance=link.peer.instance_id)
-        reporter = asyncio.create_task(self._report_counts(link))
+        reporter = asyncio.create_task(self._counts.run(link))
         try:
             await link.send(await self._spool_offer())
             await link.send(await self._capabilities())
@@ -97,6 +93,23 @@ class Agent:
             session.links.remove(link)
             session.lost_since_s = self._clock.now_s()
             self._background.spawn(session.resend() if session.links else self._expire(session))
+
+    def adopt(self, adopted: Iterable[Adopted]) -> None:
+        """Takes the results that an earlier process of this home has left, and offers them to their masters when these
+        are linked. Those that it had computed as a master are not the agent's and are passed over."""
+        told = []
+        for one in adopted:
+            read = read_note(one)
+            if read is None:
+                log.warning("a result with an unknown note was dropped", hash=one.blob.manifest.hash)
+                self._held.drop(one.blob)
+            elif read[0] != self._home_id:
+                home_id, key, seconds = read
+                session = self._session(home_id)
+                told.append((session, self._held.add(session, key, one.blob, seconds)))
+        for session, result in told:
+            if session.links:
+                self._background.spawn(_send(session, result.report))
 
     def authorise(self, header: str | None, method: str, path: str) -> None:
         """Checks the token of a blob request against the links of masters. Raises NotAllowed."""
@@ -117,31 +130,45 @@ class Agent:
         if item.state == ENDED:
             raise JobCancelled("The master does not want this item any more.")
         item.state = DELIVERED
-        stored = self._spool.write(values, item.precision)
-        self._call_soon(self._delivered, item, stored.manifest)
+        now_s = self._clock.now_s()
+        seconds = max(0.0, now_s - (now_s if item.started_s is None else item.started_s))
+        note = note_of(item.session.home_id, item.key, seconds, self._clock.wall_s())
+        stored = self._spool.write(values, item.precision, note)
+        self._call_soon(self._delivered, item, stored, seconds)
 
     def queue_counts(self) -> m.Status:
         """Prompts running and waiting here, and how many of them are ours."""
         running, waiting = self._queue.live()
         self._leaving &= {*running, *waiting}
         ours = sum(1 for prompt_id in running + waiting if prompt_id in self._by_prompt or prompt_id in self._leaving)
+        if self._clock.now_s() - self._tidied_s > TIDY_EVERY_S:
+            self._tidy()
         return m.Status(running=len(running), pending=len(waiting), ours=ours)
 
     async def close(self) -> None:
-        """Stops every item and every task."""
+        """Stops every item and every task. Finished results stay in the spool."""
         for item in list(self._by_prompt.values()):
             self._queue.cancel(item.prompt_id)
         await self._background.close()
+        await self._held.close()
 
     # What a master says
+
+    def _session(self, home_id: str) -> MasterSession:
+        session = self._sessions.get(home_id)
+        if session is None:
+            session = self._sessions[home_id] = MasterSession(home_id, lost_since_s=self._clock.now_s())
+        return session
 
     def _handle(self, session: MasterSession, message: m.Message) -> None:
         if isinstance(message, m.Lease):
             self._background.spawn(self._take(session, message))
         elif isinstance(message, m.Stop):
             self._stop(session, (message.job_id, message.index, message.attempt))
+        elif isinstance(message, m.Keep):
+            self._held.loosen(session, (message.job_id, message.index, message.attempt))
         elif isinstance(message, m.Release):
-            self._release(session, (message.job_id, message.index, message.attempt))
+            self._held.release(session, (message.job_id, message.index, message.attempt))
         elif isinstance(message, m.AskCapabilities):
             self._background.spawn(self._send_capabilities(session))
         else:
@@ -149,9 +176,13 @@ class Agent:
 
     async def _take(self, session: MasterSession, lease: m.Lease) -> None:
         key = (lease.job_id, lease.index, lease.attempt)
-        if key in session.items:
+        if key in session.results:  # a restarted master may not know that it has leased this before
+            await session.send(session.results[key].report)
             return
-        item = WorkItem(session, *key, prompt_id=lease.prompt_id, precision=lease.precision, nodes=len(lease.prompt))
+        if key in session.items:
+            await session.tell(session.items[key])
+            return
+        item = WorkItem(session, *key, prompt_id=lease.prompt_id, precision=lease.precision, prompt=lease.prompt)
         session.items[key] = item
         self._by_prompt[lease.prompt_id] = item
         self.watch.hold()
@@ -168,36 +199,30 @@ class Agent:
         if item.state == ENDED:  # stopped while the host was validating it
             self._queue.cancel(lease.prompt_id)
             return
-        self._tell_counts()
+        self._counts.changed()
         await session.send(m.LeaseAccepted(**item.address))
         self._background.spawn(self._follow(item))
 
-    def _stop(self, session: MasterSession, key: tuple[str, int, int]) -> None:
+    def _stop(self, session: MasterSession, key: Key) -> None:
+        """Ends an item that waits or runs. One that has its result stays: the master hears of it, and releases it."""
         item = session.items.get(key)
         if item is not None:
             item.state = ENDED
             self._queue.cancel(item.prompt_id)
-            self._drop_result(item)
-            self._forget(item)
-
-    def _release(self, session: MasterSession, key: tuple[str, int, int]) -> None:
-        item = session.items.get(key)
-        if item is not None:
-            self._drop_result(item)
             self._forget(item)
 
     # What the host does
 
     def _prompt_started(self, prompt_id: str) -> None:
         item = self._by_prompt.get(prompt_id)
-        self._tell_counts()
+        self._counts.changed()
         if item is not None and item.started_s is None:
             item.started_s = self._clock.now_s()
-            self._background.spawn(item.session.send(m.ItemStarted(**item.address)))
-            self._background.spawn(self._report_progress(item))
+            self._background.spawn(_send(item.session, m.ItemStarted(**item.address)))
+            self._background.spawn(report_progress(item, self._progress_of, self._previews))
 
     def _prompt_ended(self, prompt_id: str) -> None:
-        self._tell_counts()
+        self._counts.changed()
         item = self._by_prompt.get(prompt_id)
         if item is not None:
             self._background.spawn(self._conclude(item))
@@ -214,79 +239,32 @@ class Agent:
                 return
             await asyncio.sleep(PROGRESS_EVERY_S)
 
-    def _delivered(self, item: WorkItem, manifest: BlobManifest) -> None:
-        item.manifest = manifest
+    def _delivered(self, item: WorkItem, stored: StoredBlob, seconds: float) -> None:
         if item.state == ENDED:  # stopped while the result was being written
-            self._drop_result(item)
+            self._held.drop(stored)
             return
-        now_s = self._clock.now_s()
-        seconds = max(0.0, now_s - (now_s if item.started_s is None else item.started_s))
-        item.report = m.ItemFinished(**item.address, manifest=manifest.to_wire(), seconds=seconds)
-        self._background.spawn(item.session.send(item.report))
+        item.has_result = True
+        item.session.items.pop(item.key, None)
+        result = self._held.add(item.session, item.key, stored, seconds)
+        self._background.spawn(_send(item.session, result.report))
 
     async def _conclude(self, item: WorkItem) -> None:
         """The item's prompt is over: if it delivered nothing, tells why."""
         if item.concluded:
             return
         item.concluded = True
-        outcome = await self._outcome(item.prompt_id)
+        outcome = await outcome_of(self._queue, item.prompt_id)
         await asyncio.sleep(0)  # a delivery of the last moment is waiting in the loop
-        if item.report is None and item.state != ENDED:
+        if not item.has_result and item.state != ENDED:
             item.state = ENDED
-            item.report = _failure(item, outcome)
-            await item.session.send(item.report)
-            self._forget(item)
+            item.report = failure_report(item, outcome)
+            await item.session.tell_failure(item)
         self._leaving.add(item.prompt_id)
         self._by_prompt.pop(item.prompt_id, None)
-        self._tell_counts()
+        self._counts.changed()
         self._let_go_if_idle()
 
-    async def _outcome(self, prompt_id: str) -> Outcome | None:
-        """How the prompt ended; None if it never ran. The host writes it down when it lets go of the prompt."""
-        while True:
-            running, _ = self._queue.live()
-            outcome = self._queue.outcome(prompt_id)
-            if outcome is not None or prompt_id not in running:
-                return outcome
-            await asyncio.sleep(OUTCOME_EVERY_S)
-
     # What we tell
-
-    async def _report_progress(self, item: WorkItem) -> None:
-        told = -1.0
-        while item.state not in (DELIVERED, ENDED):
-            seen = self._progress_of(item.prompt_id)
-            if seen is not None:
-                part = (seen.finished_nodes + seen.value / seen.maximum) / max(item.nodes, seen.finished_nodes + 1)
-                if part > told:
-                    told = part
-                    await item.session.send(
-                        m.ItemProgress(**item.address, fraction=min(part, 1.0), node_id=seen.node_id, label="")
-                    )
-            await asyncio.sleep(PROGRESS_EVERY_S)
-
-    def _tell_counts(self) -> None:
-        for reporter in self._reporters:
-            reporter.set()
-
-    async def _report_counts(self, link: Link) -> None:
-        """Tells the queue's counts when they change: ours at once, those of others within `STATUS_EVERY_S`."""
-        told: m.Status | None = None
-        changed = asyncio.Event()
-        self._reporters.add(changed)
-        try:
-            while True:
-                changed.clear()
-                counts = self.queue_counts()
-                if counts != told:
-                    told = counts
-                    await link.send(counts)
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(changed.wait(), STATUS_EVERY_S)
-        except LinkLost:
-            return  # whoever reads the link hears of it
-        finally:
-            self._reporters.discard(changed)
 
     async def _spool_offer(self) -> m.SpoolOffer:
         offers = [await asyncio.to_thread(write_nonce, folder) for folder in self._spool.folders]
@@ -302,18 +280,22 @@ class Agent:
     # House-keeping
 
     async def _expire(self, session: MasterSession) -> None:
+        """The master has no link any more: what waits or runs for it is stopped if it stays away."""
         lost_since_s = session.lost_since_s
         await asyncio.sleep(ORPHAN_AFTER_S)
-        was_back = session.lost_since_s != lost_since_s
-        if not session.links and not was_back and self._sessions.get(session.instance_id) is session:
-            del self._sessions[session.instance_id]
+        if not session.links and session.lost_since_s == lost_since_s:
             for key in list(session.items):
                 self._stop(session, key)
+            self._tidy()
 
-    def _drop_result(self, item: WorkItem) -> None:
-        if item.manifest is not None:
-            manifest, item.manifest = item.manifest, None
-            self._spool.release(manifest.hash)
+    def _tidy(self) -> None:
+        """Forgets results that the spool no longer has, and masters that are gone and for whom nothing is held."""
+        now_s = self._tidied_s = self._clock.now_s()
+        for session in list(self._sessions.values()):
+            self._held.prune(session)
+            is_gone = not session.links and now_s - session.lost_since_s >= ORPHAN_AFTER_S
+            if is_gone and not session.items and not session.results:
+                del self._sessions[session.home_id]
 
     def _forget(self, item: WorkItem) -> None:
         item.state = ENDED
@@ -327,23 +309,5 @@ class Agent:
             self.watch.let_go()
 
 
-def _failure(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:
-    kind, message = "no_result", NO_RESULT
-    if outcome is None:
-        kind, message = "removed", "Somebody removed the item from the worker's queue."
-    elif outcome.status == "interrupted":
-        kind, message = "interrupted", "Somebody interrupted the item on the worker."
-    elif outcome.status == "error":
-        kind, message = "exception", outcome.message or "The workflow failed on the worker."
-        last_name = outcome.exception_type.rpartition(".")[2]
-        kind = FAILURE_KINDS.get(last_name, kind)
-    return m.ItemFailed(
-        **item.address,
-        kind=kind,
-        message=message,
-        exception_type=outcome.exception_type if outcome else "",
-        traceback=list(outcome.traceback) if outcome else [],
-        node_id=outcome.node_id if outcome else "",
-        node_type=outcome.node_type if outcome else "",
-        retry=kind != "no_result",
-    )
+async def _send(session: MasterSession, message: m.Message) -> None:
+    await session.send(message)

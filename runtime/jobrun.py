@@ -8,18 +8,27 @@ from typing import Any
 
 from ..graph.plan import ItemPlan, JobPlan, build_item_prompt
 from ..graph.preflight import Capabilities, fit
+from ..transport.manifest import BlobManifest
 from ..utils.ids import new_id
 from ..workers import messages as m
 from ..workers.entries import Precision
+from .shelf import Kept
 from .stage import StageRun
+from .wishes import Wishes
 
 
 @dataclass(eq=False)
 class JobRun:
     """``job_id`` is the id of the master's prompt.
 
-    ``created_s`` and ``ended_s`` are seconds since 1970, ``own_began_s`` is on the process's own clock; it,
+    ``created_s`` and ``ended_s`` are seconds since 1970, ``ahead_s`` is what the clock of the wall was ahead of the
+    process's own when this life of the job began, ``own_began_s`` is on the latter; it,
     ``seconds`` and ``sizes`` (bytes) are by item index, ``prompt_ids`` and ``fetching`` by item index and attempt.
+    ``lives`` counts how often the job was begun, with ``attempts_before`` by item in earlier lives. ``own_attempts``
+    are the leases that the master's own prompt carries out, ``kept`` the finished results and who holds them,
+    ``at_node`` the node that an item is at, ``recorded`` what the journal has been told, ``ended_items`` whether an item
+    that has ended is done, ``missing`` why one failed that the job may lack, all by item index; ``offers`` are results
+    on offer, by item index and attempt.
     """
 
     job_id: str
@@ -27,11 +36,23 @@ class JobRun:
     client_id: str
     extra_data: dict[str, Any]
     created_s: float
+    ahead_s: float
+    wishes: Wishes = field(default_factory=Wishes)
+    lives: int = 1
+    attempts_before: dict[int, int] = field(default_factory=dict)
+    own_attempts: dict[int, int] = field(default_factory=dict)
+    offers: dict[tuple[int, int], Kept] = field(default_factory=dict)
+    kept: dict[int, Kept] = field(default_factory=dict)
+    at_node: dict[int, str] = field(default_factory=dict)
+    recorded: dict[int, tuple[object, ...]] = field(default_factory=dict)
+    ended_items: dict[int, bool] = field(default_factory=dict)
+    done: int = 0
+    missing: dict[int, str] = field(default_factory=dict)
     stages: dict[str, StageRun] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
     prompt_ids: dict[tuple[int, int], str] = field(default_factory=dict)
-    accepted: bool = False
+    accepted_s: float | None = None
     own_began_s: dict[int, float] = field(default_factory=dict)
     ended_s: float | None = None
     fetching: dict[tuple[int, int], asyncio.Task[None]] = field(default_factory=dict)
@@ -58,10 +79,29 @@ class JobRun:
             title=f"item {item.k + 1} of {item.count}",
         )
 
+    def wall_s(self, moment_s: float) -> float:
+        """A moment of the process's own clock as seconds since 1970."""
+        return self.ahead_s + moment_s
+
+    def note_ended(self, index: int, *, done: bool) -> None:
+        """An item has ended; told again, it changes nothing."""
+        if index not in self.ended_items:
+            self.ended_items[index] = done
+            self.done += done
+
+    def note_offer(self, worker_id: str, index: int, attempt: int, manifest: BlobManifest, seconds: float) -> None:
+        """A worker has finished an attempt."""
+        self.offers[index, attempt] = Kept(worker_id, index, attempt, manifest, seconds)
+        self.seconds.setdefault(index, seconds)
+        self.sizes.setdefault(index, manifest.size_bytes)
+
     def release_memory(self) -> None:
         """Lets go of gathered values and of all that only a running job needs."""
         self.stages.clear()
         self.extra_data = {}
+        self.offers.clear()
+        self.at_node.clear()
+        self.recorded.clear()
 
     def _worker_extra_data(self, index: int, attempt: int) -> dict[str, Any]:
         """What travels with an item's prompt: the workflow for nodes that ask for it, and where the item belongs.
@@ -74,4 +114,10 @@ class JobRun:
         }
         if isinstance(self.extra_data.get("extra_pnginfo"), dict):
             extra["extra_pnginfo"] = self.extra_data["extra_pnginfo"]
+        if isinstance(self.extra_data.get("preview_method"), str):
+            extra["preview_method"] = self.extra_data["preview_method"]
         return extra
+
+    def salt(self, on_failure: str) -> str:
+        """What keeps the host's cache from answering for another job: a result that may lack items, or lacked some."""
+        return f"{self.job_id} {self.lives}" if on_failure == "partial" or self.lives > 1 else ""

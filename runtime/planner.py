@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from ..graph.plan import JobPlan, PlanOptions, holds_stage, plan_job
+from ..graph.plan import JobPlan, Participant, PlanOptions, holds_stage, plan_job
 from ..graph.prompt import PromptIndex
+from ..graph.saved_plan import load_plan
+from ..storage.records import JobRecord
 from ..utils.clock import Clock
 from ..utils.ids import is_prompt_id, new_id
 from ..workers.registry import WorkerRegistry
 from .jobrun import JobRun
 from .participants import ParticipantBook
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a request may say beside its prompt: which workers, and whether the master takes part. None: as configured."""
-
-    worker_ids: tuple[str, ...] | None = None
-    delegate_master: bool | None = None
+from .wishes import Wishes
 
 
 class Planner:
@@ -64,14 +58,43 @@ class Planner:
             client_id=str(json_data.get("client_id") or ""),
             extra_data=extra_data if isinstance(extra_data, dict) else {},
             created_s=self._clock.wall_s(),
+            ahead_s=self._clock.wall_s() - self._clock.now_s(),
+            wishes=wishes,
         )
 
-    def _plan(self, prompt: dict[str, Any], wishes: Wishes) -> JobPlan | None:
+    def revive(self, record: JobRecord, finished: Collection[int], attempts_before: Mapping[int, int]) -> JobRun:
+        """The job of the journal, to be begun again: the same items with the same values, whoever is there now.
+
+        ``finished`` are the items whose results exist. Raises NobodyCanRun, and InvalidInput for a record that cannot
+        be read.
+        """
+        wishes = Wishes.from_json(record.wishes)
+        known = {entry.id for entry in self._registry.entries()}
+        worker_ids = None if wishes.worker_ids is None else tuple(one for one in wishes.worker_ids if one in known)
+        wishes = Wishes(worker_ids, wishes.delegate_master)
+        participants, options = self._who(record.prompt, wishes)
+        plan = load_plan(record.plan, record.prompt, participants, finished, options)
+        return JobRun(
+            record.id,
+            plan,
+            client_id=record.client_id or "",
+            extra_data=dict(record.extra_data),
+            created_s=record.created_s,
+            ahead_s=self._clock.wall_s() - self._clock.now_s(),
+            wishes=wishes,
+            lives=record.lives + 1,
+            attempts_before=dict(attempts_before),
+        )
+
+    def _who(self, prompt: Mapping[str, Any], wishes: Wishes) -> tuple[list[Participant], PlanOptions]:
         delegate = wishes.delegate_master
         if delegate is None:
             delegate = self._registry.settings().master_delegate_only
         classes = {str(node.get("class_type")) for node in prompt.values() if isinstance(node, dict)}
-        participants = self._participants.for_plan(classes, wishes.worker_ids)
+        return self._participants.for_plan(classes, wishes.worker_ids), PlanOptions(master_takes_part=not delegate)
+
+    def _plan(self, prompt: dict[str, Any], wishes: Wishes) -> JobPlan | None:
+        participants, options = self._who(prompt, wishes)
 
         def load(participant_id: str) -> float:
             return self._load(participant_id) + self._participants.queue_length(participant_id)
@@ -79,7 +102,7 @@ class Planner:
         def choose(participant_ids: Sequence[str]) -> str:
             return self._choose(participant_ids, load)
 
-        return plan_job(prompt, participants, PlanOptions(master_takes_part=not delegate), choose)
+        return plan_job(prompt, participants, options, choose)
 
 
 def _wanted_part(json_data: dict[str, Any]) -> object:

@@ -1,11 +1,12 @@
-"""What a worker holds for one master: its items and the link to tell of them, when there is one."""
+"""What a worker holds for one master: its items, finished results, and the links to tell of them, when there are any."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..transport.manifest import BlobManifest
+from ..transport.uses import StoredBlob
 from ..utils.errors import LinkLost
 from ..workers import messages as m
 from ..workers.link import Link
@@ -14,10 +15,13 @@ WAITING = "waiting"
 DELIVERED = "delivered"
 ENDED = "ended"
 
+Key = tuple[str, int, int]
+"""Job, item and attempt."""
+
 
 @dataclass(eq=False)
 class WorkItem:
-    """One lease at this worker. ``report`` is its last word, repeated if the link was away when it was said."""
+    """One lease at this worker, until it has a result. ``report`` is a failure that the master has not yet heard of."""
 
     session: MasterSession
     job_id: str
@@ -25,15 +29,15 @@ class WorkItem:
     attempt: int
     prompt_id: str
     precision: str
-    nodes: int
+    prompt: Mapping[str, Any]
     state: str = WAITING
     concluded: bool = False
+    has_result: bool = False
     started_s: float | None = None
-    manifest: BlobManifest | None = None
-    report: m.ItemFinished | m.ItemFailed | None = None
+    report: m.ItemFailed | None = None
 
     @property
-    def key(self) -> tuple[str, int, int]:
+    def key(self) -> Key:
         """Job, item and attempt."""
         return self.job_id, self.index, self.attempt
 
@@ -43,34 +47,56 @@ class WorkItem:
         return {"job_id": self.job_id, "index": self.index, "attempt": self.attempt}
 
 
+@dataclass(frozen=True)
+class HeldResult:
+    """A finished item: where its result lies and what the master is told of it."""
+
+    stored: StoredBlob
+    report: m.ItemFinished
+
+
 @dataclass(eq=False)
 class MasterSession:
-    """Outlives its links: a master that reconnects finds its items again, by its instance id.
+    """Outlives its links, and the master's process: a master finds its items again by the id of its home.
 
     ``links`` holds the open ones, the newest last. There may be two for a while: the older one is dead and nobody has
     noticed yet, or the master finds this worker under a second address and is about to close the newer one.
     """
 
-    instance_id: str
+    home_id: str
     links: list[Link] = field(default_factory=list)
-    items: dict[tuple[str, int, int], WorkItem] = field(default_factory=dict)
+    items: dict[Key, WorkItem] = field(default_factory=dict)
+    results: dict[Key, HeldResult] = field(default_factory=dict)
     lost_since_s: float = 0.0
 
-    async def send(self, message: m.Message) -> None:
-        """Sends over the newest link that takes it, if any; what must not be lost is an item's report, see `resend`."""
+    async def send(self, message: m.Message) -> bool:
+        """Sends over the newest link that takes it; False if there is none. What must not be lost is told by `resend`."""
         for link in reversed(self.links):
             try:
                 await link.send(message)
-                return
+                return True
             except LinkLost:
                 continue
+        return False
+
+    async def tell(self, item: WorkItem) -> None:
+        """Tells how the item stands."""
+        if item.report is not None:
+            await self.tell_failure(item)
+        elif item.started_s is not None:
+            await self.send(m.ItemStarted(**item.address))
+        else:
+            await self.send(m.LeaseAccepted(**item.address))
+
+    async def tell_failure(self, item: WorkItem) -> None:
+        """Tells of the item's failure; then it is over here. If nobody can be told, it waits for the next link."""
+        if item.report is not None and await self.send(item.report) and self.items.get(item.key) is item:
+            del self.items[item.key]
 
     async def resend(self) -> None:
-        """Tells how every item stands. The master knows what it has heard before, and stops what it has given up."""
+        """Tells how everything stands. The master knows what it has heard before, and stops or releases what it has
+        given up; what it does not know (it has started anew) it may take up again."""
         for item in list(self.items.values()):
-            if item.report is not None:
-                await self.send(item.report)
-            elif item.started_s is not None:
-                await self.send(m.ItemStarted(**item.address))
-            else:
-                await self.send(m.LeaseAccepted(**item.address))
+            await self.tell(item)
+        for result in list(self.results.values()):
+            await self.send(result.report)

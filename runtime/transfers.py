@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ..jobs import events as ev
-from ..jobs.instructions import FetchResult, ReleaseResult
+from ..jobs.instructions import FetchResult, KeepResult, ReleaseResult
 from ..jobs.model import Failure
 from ..transport.manifest import BlobManifest
 from ..utils.background import Background
@@ -45,6 +45,14 @@ class Transfers:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
         message = m.Release(job_id=order.job_id, index=order.index, attempt=order.attempt)
+        self._background.spawn(self._pool.send(order.participant_id, message))
+
+    def keep(self, run: JobRun, order: KeepResult) -> None:
+        """The result is here: the worker may part with its copy when it is short of room."""
+        offered = run.offers.get((order.index, order.attempt))
+        if offered is not None:
+            run.kept[order.index] = offered
+        message = m.Keep(job_id=order.job_id, index=order.index, attempt=order.attempt)
         self._background.spawn(self._pool.send(order.participant_id, message))
 
     async def close(self) -> None:

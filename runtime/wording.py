@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..jobs.instructions import FinishJob
 from ..jobs.model import Failure, JobState
+from ..jobs.view import ItemView
 from ..utils.errors import FlotillaError, JobCancelled, JobFailed
 from ..workers import messages as m
 
@@ -38,15 +39,26 @@ def describe_refusal(message: m.LeaseRefused) -> str:
 
 
 def ending_error(order: FinishJob, name_of: Callable[[str], str]) -> FlotillaError | None:
-    """What the nodes of an ended job raise; None when the job is done. ``name_of`` turns ids into names for people."""
-    if order.state == JobState.DONE:
+    """What the nodes of an ended job raise; None when there is something to return. ``name_of``: ids to names for people."""
+    if order.state in (JobState.DONE, JobState.PARTIAL):
         return None
     failure = order.failure
     if order.state == JobState.CANCELLED or failure is None:
         return JobCancelled(f"The job was cancelled: {failure.message}" if failure else "The job was cancelled.")
     where = f" on {name_of(failure.participant_id)}" if failure.participant_id else ""
     node = f" in node {failure.node_id} ({failure.node_type})" if failure.node_id else ""
-    text = f"The distributed job failed{where}{node}: {failure.message}"
+    attempt = f", attempt {failure.attempt}" if failure.attempt else ""
+    text = f"The distributed job failed{where}{node}{attempt}: {failure.message}"
     if failure.traceback:
         text += f"\n\nTraceback{where}:\n{failure.traceback}"
     return JobFailed(text, details={"kind": failure.kind, "participant": failure.participant_id})
+
+
+def why_missing(item: ItemView, name_of: Callable[[str], str]) -> str:
+    """Why a job lacks an item, in one line."""
+    failure = item.error
+    if failure is None:
+        return "it was not computed"
+    where = f"{name_of(failure.participant_id)}: " if failure.participant_id else ""
+    lines = failure.message.strip().splitlines()
+    return where + (lines[0] if lines else failure.kind)

@@ -18,7 +18,7 @@ from ..utils.errors import InvalidInput, NotFound
 from .chunks import as_bytes
 from .codec import plan_blob
 from .dtypes import TORCH_DTYPES
-from .join import Piece, check_alike, join_audio, join_batches, join_latents
+from .join import Piece, check_alike, join_audio, join_batches, join_latents, primary_of
 from .limits import DEFAULT_LIMITS, TransportLimits
 from .manifest import BlobManifest, TensorSpec, split_name, tensor_name
 from .memory import Reserve, empty
@@ -51,19 +51,29 @@ class Assembly:
     """Takes ``item_count`` items in any order, from any thread, each once, and joins them by index."""
 
     def __init__(
-        self, item_count: int, limits: TransportLimits = DEFAULT_LIMITS, reserve: Reserve | None = None
+        self,
+        item_count: int,
+        limits: TransportLimits = DEFAULT_LIMITS,
+        reserve: Reserve | None = None,
+        *,
+        joined: bool = True,
     ) -> None:
-        """Large memory comes from ``reserve``, if there is one, and goes back there with the last tensor in it."""
+        """Large memory comes from ``reserve``, if there is one, and goes back there with the last tensor in it.
+
+        With ``joined`` off the items stay apart: they need not be alike, and `entries` gives them.
+        """
         if item_count < 1:
             raise InvalidInput("An assembly needs at least one item.")
         self.item_count = item_count
         self._limits = limits
         self._reserve = reserve
+        self.joined = joined
         self._lock = threading.Lock()
         self._items: dict[int, ItemSink] = {}
         self._in_place: dict[int, ItemSink] = {}  # who writes, or has written, into the shared memory at an index
         self._layouts: dict[str, torch.Tensor] = {}  # [items, B, ...] for each value that has a batch
-        self._known: list[ItemSink] = []  # arrived or on the way
+        self._known: dict[int, ItemSink] = {}  # by identity: arrived or on the way
+        self._examples: dict[tuple[str, bool], ItemSink] = {}  # what newcomers are compared with, see `_remember`
         self._finished = False
 
     def sink_for(self, index: int, manifest: BlobManifest) -> ItemSink | None:
@@ -123,17 +133,30 @@ class Assembly:
         of items, leaving out those that have none of it. A value that no item has is None. Raises NotFound if nothing
         arrived or the assembly has ended before.
         """
+        items, layouts = self._end()
+        with torch.inference_mode(False):
+            names = dict.fromkeys(name for item in items for name in item.metas)
+            return {name: _join(name, items, layouts.get(name)) for name in names}
+
+    def entries(self) -> dict[int, tuple[Any, ...]]:
+        """The values of each item that has arrived, in the order in which it named them; by index, ascending.
+
+        A value that an item has none of is None. Ends the assembly, and raises NotFound, as `finish` does.
+        """
+        items, _ = self._end()
+        return {item.index: tuple(_alone(name, item) for name in item.metas) for item in items}
+
+    def _end(self) -> tuple[list[ItemSink], dict[str, torch.Tensor]]:
+        """What has arrived, in order, and the shared memory that nobody writes into any more. Nothing comes later."""
         with self._lock:
             items = [] if self._finished else [self._items[index] for index in sorted(self._items)]
             self._finished = True
             writing = any(sink is not self._items.get(index) for index, sink in self._in_place.items())
             layouts = {} if writing else self._layouts
-            self._items, self._layouts, self._in_place, self._known = {}, {}, {}, []
+            self._items, self._layouts, self._in_place, self._known, self._examples = {}, {}, {}, {}, {}
         if not items:
             raise NotFound("No item has arrived that could be joined.")
-        with torch.inference_mode(False):
-            names = dict.fromkeys(name for item in items for name in item.metas)
-            return {name: _join(name, items, layouts.get(name)) for name in names}
+        return items, layouts
 
     def _claim(
         self, index: int, specs: tuple[TensorSpec, ...], metas: Mapping[str, Mapping[str, Any]]
@@ -144,7 +167,8 @@ class Assembly:
         with self._lock:
             if self._finished or index in self._items:
                 return None
-            check_alike(self._known, sink)
+            if self.joined:
+                check_alike(list(self._examples.values()), sink)
             for spec in specs:
                 target = self._place(sink, spec)
                 exact = spec.dtype == spec.restore_dtype
@@ -152,15 +176,21 @@ class Assembly:
                 sink.stored[spec.name] = target if exact else self._empty(spec.shape, TORCH_DTYPES[spec.dtype])
             if sink.in_place:
                 self._in_place[index] = sink
-            self._known.append(sink)
+            self._remember(sink)
         return sink
+
+    def _remember(self, sink: ItemSink) -> None:
+        """One example of each value, and one that is not empty, are enough to compare with: all others are like them."""
+        self._known[id(sink)] = sink
+        for name in sink.metas:
+            self._examples.setdefault((name, primary_of(sink, name) is not None), sink)
 
     def _place(self, sink: ItemSink, spec: TensorSpec) -> torch.Tensor:
         """The item's part of the shared memory, if it fits there and nobody else has it, or memory of its own."""
         value, key = split_name(spec.name)
         kind = sink.metas[value]["kind"]
         dtype = TORCH_DTYPES[spec.restore_dtype]
-        if (kind in PLAIN_KINDS or (kind == LATENT and key == PRIMARY[LATENT])) and spec.size_bytes:
+        if self.joined and (kind in PLAIN_KINDS or (kind == LATENT and key == PRIMARY[LATENT])) and spec.size_bytes:
             layout = self._layouts.get(value)
             fits = layout is not None and layout.dtype == dtype and tuple(layout.shape[1:]) == spec.shape
             if layout is None or not (fits or self._in_place):
@@ -187,7 +217,10 @@ class Assembly:
             return  # it has been taken and stays
         if self._in_place.get(sink.index) is sink:
             del self._in_place[sink.index]
-        self._known = [other for other in self._known if other is not sink]
+        if self._known.pop(id(sink), None) is not None and any(other is sink for other in self._examples.values()):
+            remaining, self._known, self._examples = self._known, {}, {}
+            for other in remaining.values():
+                self._remember(other)
         sink.stored, sink.targets = {}, {}
 
 
@@ -204,6 +237,17 @@ def _join(name: str, items: list[ItemSink], layout: torch.Tensor | None) -> Any:
     if kind == LATENT:
         return join_latents(name, pieces, layout)
     return join_audio(pieces)
+
+
+def _alone(name: str, item: ItemSink) -> Any:
+    """A value of one item as it was."""
+    meta = item.metas[name]
+    if meta.get("empty"):
+        return None
+    piece = _piece(name, item)
+    if meta["kind"] == JSON:
+        return piece.extras
+    return piece.tensors[""] if meta["kind"] in PLAIN_KINDS else {**piece.tensors, **piece.extras}
 
 
 def _piece(name: str, item: ItemSink) -> Piece:

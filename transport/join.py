@@ -45,8 +45,8 @@ def check_alike(known: Sequence[Described], item: Described) -> None:
                 raise InvalidInput(
                     f"{name!r} of item {item.index} is {meta['kind']}, of item {other.index} {other_kind}."
                 )
-        spec = _primary(item, name)
-        twin = next(((other, found) for other in known if (found := _primary(other, name))), None)
+        spec = primary_of(item, name)
+        twin = next(((other, found) for other in known if (found := primary_of(other, name))), None)
         if spec is not None and twin is not None:
             _check_pair(name, meta["kind"], (item, spec), twin)
 
@@ -117,7 +117,7 @@ def join_audio(pieces: Sequence[Piece]) -> dict[str, Any]:
     return {**first.tensors, **first.extras, primary: waveform}
 
 
-def _primary(item: Described, name: str) -> TensorSpec | None:
+def primary_of(item: Described, name: str) -> TensorSpec | None:
     """The main tensor of a value; None for JSON, for a value that is not there, and for one without elements."""
     meta = item.metas.get(name)
     if meta is None or meta["kind"] == JSON or meta.get("empty"):

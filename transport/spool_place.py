@@ -29,8 +29,8 @@ log = get_logger("transport")
 
 
 def default_spool(
-    instance_id: str,
-    temp_dir: Path,
+    home_id: str,
+    root: Path,
     *,
     memory_cap_bytes: int | None = None,
     disk_cap_bytes: int | None = None,
@@ -39,12 +39,12 @@ def default_spool(
     clock: Clock | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Spool:
-    """The spool of the instance ``instance_id``, by settings where given, else by what the machine has.
+    """The spool of the instance at home ``home_id``, by settings where given, else by what the machine has.
 
-    FLOTILLA_SPOOL_DIR moves the folder on disk; FLOTILLA_SPOOL_CAP_BYTES caps each of both folders. Raises
+    ``root`` must outlive the process: the host's temporary folder does not. FLOTILLA_SPOOL_DIR moves the folder on disk; FLOTILLA_SPOOL_CAP_BYTES caps each of both folders. Raises
     InvalidInput if the latter is no number, OSError if there is no place on disk.
     """
-    disk_root = Path(environ.get(DIR_VARIABLE) or temp_dir) / "flotilla-spool"
+    disk_root = Path(environ.get(DIR_VARIABLE) or root) / "flotilla-spool"
     disk_root.mkdir(parents=True, exist_ok=True)
     ceiling = _ceiling(environ.get(CAP_VARIABLE, ""))
     memory_root = memory_folder()
@@ -62,10 +62,11 @@ def default_spool(
         memory_cap_bytes=memory_cap_bytes,
         disk_cap_bytes=disk_cap_bytes,
         recycle_cap_bytes=recycle_cap_bytes,
+        home_id=home_id,
         limits=limits,
         clock=clock,
     )
-    log.info("spool is open", instance=instance_id, memory_cap_bytes=memory_cap_bytes, disk_cap_bytes=disk_cap_bytes)
+    log.info("spool is open", home=home_id, memory_cap_bytes=memory_cap_bytes, disk_cap_bytes=disk_cap_bytes)
     return spool
 
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +47,8 @@ class Store:
     """Book-keeping of one folder. The spool calls it under its lock, except `open_draft`, `check_room` and `sweep`:
     under the lock files get other names, and only outside of it time is spent on making and removing them."""
 
-    def __init__(self, root: Path, *, cap_bytes: int, recycle_cap_bytes: int) -> None:
-        self.folder = OwnedFolder(root)
+    def __init__(self, root: Path, *, cap_bytes: int, recycle_cap_bytes: int, home: str = "") -> None:
+        self.folder = OwnedFolder(root, home)
         self.cap_bytes = cap_bytes
         self._recycle_cap_bytes = recycle_cap_bytes
         self._segments: list[Segment] = []
@@ -109,17 +110,34 @@ class Store:
         self._taken_bytes += size_bytes - draft.reserved_bytes
         return path
 
+    def adopt(self, path: Path, blob_hash: str, size_bytes: int) -> Path:
+        """Takes a file from another folder under the same root. Raises OSError."""
+        own = self.path_of(blob_hash)
+        path.replace(own)
+        self._taken_bytes += size_bytes
+        return own
+
+    def discard(self, path: Path) -> None:
+        """Gives up a file that counts nowhere."""
+        self._litter.append(path)
+
+    def room_bytes(self) -> int:
+        """What could be written now, once idle segments have given way: by the cap and by the file system."""
+        free_bytes = shutil.disk_usage(self.folder.path).free + self.recycled_bytes
+        return min(self.cap_bytes - self._taken_bytes, free_bytes)
+
+    def evict(self, path: Path, size_bytes: int) -> None:
+        """Takes a blob's name away and gives its file up, because room is short."""
+        self._taken_bytes -= size_bytes
+        self._rename_away(path)
+
     def remove(self, path: Path, size_bytes: int, now_s: float) -> None:
         """Takes a blob's name away and keeps its file as a segment, or gives it up."""
         self._taken_bytes -= size_bytes
-        segment = path.with_name(f"{_SEGMENT_PREFIX}{secrets.token_hex(8)}")
-        # Somebody else may have removed it; Windows keeps what is being read, which then goes with the folder.
-        with contextlib.suppress(OSError):
-            path.replace(segment)
-            if self.recycled_bytes + size_bytes <= self._recycle_cap_bytes:
-                self._segments.append(Segment(segment, size_bytes, now_s))
-            else:
-                self._litter.append(segment)
+        keep = self.recycled_bytes + size_bytes <= self._recycle_cap_bytes
+        segment = self._rename_away(path, keep=keep)
+        if keep and segment is not None:
+            self._segments.append(Segment(segment, size_bytes, now_s))
 
     def trim(self, before_s: float) -> int:
         """Gives up segments idle since before ``before_s``; returns their bytes."""
@@ -137,6 +155,21 @@ class Store:
                 return
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+    def close(self, keep: Collection[Path]) -> None:
+        """Removes everything but the files to ``keep``, see `OwnedFolder.close`."""
+        self.folder.close(keep)
+
+    def _rename_away(self, path: Path, *, keep: bool = False) -> Path | None:
+        """The file's new name, under which it is swept unless it is to ``keep``; None where it cannot be renamed."""
+        segment = path.with_name(f"{_SEGMENT_PREFIX}{secrets.token_hex(8)}")
+        try:
+            path.replace(segment)
+        except OSError:
+            return None  # somebody has removed it; Windows keeps what is being read, which then goes with the folder
+        if not keep:
+            self._litter.append(segment)
+        return segment
 
     def _take_segment(self, size_bytes: int) -> Segment | None:
         """The segment that wastes least: the smallest that is large enough, else the largest."""

@@ -11,6 +11,7 @@
     ├── TooLarge                 over a stated cap                                       413
     ├── NobodyCanRun             no participant is able to take the work                 400
     ├── SpoolFull                no room for one more result                             507
+    ├── JournalUnavailable       the journal of jobs cannot be read now                  503
     ├── LinkLost                 the connection ended before the answer came             502
     ├── FetchFailed              a blob could not be brought over in several tries       502
     ├── JobFailed                a job ended without all its results                     500
@@ -120,6 +121,13 @@ class SpoolFull(FlotillaError):
 
     code = "spool_full"
     status = 507
+
+
+class JournalUnavailable(FlotillaError):
+    """The journal of jobs cannot be read now. Jobs run all the same."""
+
+    code = "journal_unavailable"
+    status = 503
 
 
 class LinkLost(FlotillaError):

@@ -76,7 +76,11 @@ class WorkerEntry(BaseModel):
 
 class Settings(BaseModel):
     """The fleet's settings. ``queue_ahead``: queued prompts worked on ahead; ``worker_slots``: items leased to one
-    worker at a time, so that the transfer of one hides behind the computation of the next."""
+    worker at a time, so that the transfer of one hides behind the computation of the next.
+
+    ``stall_factor``: an item that takes so many times its expected time is begun elsewhere as well.
+    ``keep_results_hours``: for how long finished results of a job that failed or was interrupted are kept for a resume.
+    ``journal_max_age_days`` and ``journal_max_mb`` bound what is remembered of jobs that have ended."""
 
     model_config = _KEPT
 
@@ -91,6 +95,10 @@ class Settings(BaseModel):
     max_attempts: int = Field(default=3, ge=1, le=100)
     queue_ahead: int = Field(default=2, ge=0, le=1_000)
     worker_slots: int = Field(default=2, ge=1, le=64)
+    stall_factor: float = Field(default=3.0, ge=1.5, le=100.0)
+    keep_results_hours: float = Field(default=24.0, ge=0.0, le=24.0 * 365)
+    journal_max_age_days: float = Field(default=30.0, ge=0.01, le=36_500.0)
+    journal_max_mb: int = Field(default=500, ge=1, le=1_000_000)
 
 
 class RegistryData(BaseModel):

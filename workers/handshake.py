@@ -1,7 +1,7 @@
 """How two instances prove to each other that they share the fleet key, without I/O of its own.
 
     dialler                                   acceptor
-    hello (versions, id, name, nonce)  ──▶
+    hello (versions, ids, name, nonce) ──▶
                                        ◀──    hello
     proof: MAC(key, "dialler", both)   ──▶
                                        ◀──    proof: MAC(key, "acceptor", both)
@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..utils.errors import LinkRefused
 from .key import FleetKey, keyed_mac
 
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+PROTOCOL_MIN = 2
+PROTOCOL_MAX = 2
 NONCE_BYTES = 32
 MAX_NAME_CHARS = 100
 MAX_SHOWN_CHARS = 300
@@ -55,24 +55,30 @@ _HexDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class Identity:
-    """What an instance says about itself. ``instance_id`` is new at every start or fixed; never a secret."""
+    """What an instance says about itself. ``instance_id`` is new at every start, ``home_id`` stays over restarts (see
+    `home`), 1 to 100 characters; neither is a secret."""
 
     instance_id: str
     name: str
     version: str
+    home_id: str
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
 
 
 @dataclass(frozen=True)
 class PeerInfo:
-    """The other side of a link. ``proved`` is False only between instances without a key on one machine."""
+    """The other side of a link. ``proved`` is False only between instances without a key on one machine.
+
+    ``instance_id`` tells a process from the one before it, ``home_id`` is the same for both.
+    """
 
     instance_id: str
     name: str
     version: str
     protocol: int
     proved: bool
+    home_id: str
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class _Hello(BaseModel):
     instance_id: _Text
     name: Annotated[str, Field(max_length=MAX_NAME_CHARS)]
     version: _Text
+    home_id: _Text
     nonce: _HexDigest
     keyed: bool
 
@@ -135,6 +142,7 @@ class _Side:
             "instance_id": me.instance_id,
             "name": me.name[:MAX_NAME_CHARS],
             "version": me.version,
+            "home_id": me.home_id,
             "nonce": secrets.token_hex(NONCE_BYTES),
             "keyed": key is not None,
         }
@@ -177,7 +185,8 @@ class _Side:
             raise Refusal("malformed", "The other side sent this side's own nonce back.")
         self._check_keys(hello.keyed, shown(hello.name))
         proved = self._key is not None
-        self._peer = PeerInfo(hello.instance_id, shown(hello.name), shown(hello.version), protocol, proved)
+        name, version, home_id = shown(hello.name), shown(hello.version), shown(hello.home_id)
+        self._peer = PeerInfo(hello.instance_id, name, version, protocol, proved, home_id)
         hellos = {self.role: self._sent_hello, self.peer_role: dict(message)}
         self._transcript = _canonical([hellos["dialler"], hellos["acceptor"]])
         return self._after_hello()

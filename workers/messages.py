@@ -21,6 +21,9 @@ MAX_TEXT_CHARS = 20_000
 MAX_TRACEBACK_LINES = 400
 MAX_SPOOL_PLACES = 8
 MAX_PATH_CHARS = 4_096
+MAX_PREVIEW_CHARS = 192 * 1024
+"""Of a preview's base64 text: it goes in one frame, so that it never holds up what matters."""
+MAX_PREVIEW_PX = 4_096
 
 
 def _cut_to(limit: int) -> BeforeValidator:
@@ -47,6 +50,8 @@ Label = Annotated[str, _cut_to(MAX_LABEL_CHARS)]
 Text = Annotated[str, _cut_to(MAX_TEXT_CHARS)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PathText = Annotated[str, Field(min_length=1, max_length=MAX_PATH_CHARS)]
+Base64 = Annotated[str, Field(min_length=1, max_length=MAX_PREVIEW_CHARS, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+Pixels = Annotated[int, Field(ge=1, le=MAX_PREVIEW_PX)]
 
 
 class _Message(BaseModel):
@@ -80,8 +85,14 @@ class Stop(_AboutItem):
     type: Literal["stop"] = "stop"
 
 
+class Keep(_AboutItem):
+    """This attempt's result has arrived. The worker keeps it while it has room: a master that fails asks for it again."""
+
+    type: Literal["keep"] = "keep"
+
+
 class Release(_AboutItem):
-    """This attempt's result has arrived or is not wanted; the worker may delete it."""
+    """This attempt's result is not needed any more; the worker deletes it."""
 
     type: Literal["release"] = "release"
 
@@ -123,6 +134,17 @@ class ItemProgress(_AboutItem):
     fraction: Fraction
     node_id: MaybeId = ""
     label: Label = ""
+
+
+class ItemPreview(_AboutItem):
+    """How the item looks so far: a small picture, base64 text in ``data``, made at the node ``node_id``."""
+
+    type: Literal["item_preview"] = "item_preview"
+    node_id: MaybeId
+    format: Literal["jpeg"]
+    data: Base64
+    width: Pixels
+    height: Pixels
 
 
 class ItemFinished(_AboutItem):
@@ -201,8 +223,9 @@ class Bye(_Message):
 
 
 Message = Union[  # noqa: UP007  (a union of this many is read at run time by pydantic, on Python 3.10 too)
-    Lease, Stop, Release, AskCapabilities,
-    LeaseAccepted, LeaseRefused, ItemStarted, ItemProgress, ItemFinished, ItemFailed, Capabilities, Status, SpoolOffer,
+    Lease, Stop, Keep, Release, AskCapabilities,
+    LeaseAccepted, LeaseRefused, ItemStarted, ItemProgress, ItemPreview, ItemFinished, ItemFailed,
+    Capabilities, Status, SpoolOffer,
     Ping, Pong, Bye,
 ]  # fmt: skip
 

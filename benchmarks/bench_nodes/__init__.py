@@ -10,10 +10,15 @@ import os
 import time
 from pathlib import Path
 
+import comfy.utils
 import torch
 from comfy_api.latest import ComfyExtension, io
 
+from . import loop_probe
+
 BARRIER_TIMEOUT_S = 60.0
+SEEDS = 2**20
+"""So many seeds in a row are told apart by a float32."""
 
 
 def _folder() -> Path:
@@ -73,6 +78,34 @@ class BenchBarrier(io.ComfyNode):
         return io.NodeOutput(images)
 
 
+class BenchSteps(io.ComfyNode):
+    """Lets its input pass after ``delay_s`` seconds of ``steps`` reported steps, changed so that no two seeds give the same."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BenchSteps",
+            category="flotilla/bench",
+            inputs=[
+                io.Image.Input("images"),
+                io.Int.Input("seed", min=0, max=2**63),
+                io.Float.Input("delay_s", min=0.0, max=600.0),
+                io.Int.Input("steps", min=1, max=10_000),
+            ],
+            outputs=[io.Image.Output("images")],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, seed: int, delay_s: float, steps: int) -> io.NodeOutput:
+        bar = comfy.utils.ProgressBar(steps)
+        for step in range(1, steps + 1):
+            time.sleep(delay_s / steps)
+            bar.update_absolute(step)
+        changed = images.clone()
+        changed[0, 0, 0, 0] = float(seed % SEEDS)
+        return io.NodeOutput(changed)
+
+
 class BenchArrived(io.ComfyNode):
     """Stamps the moment at which its input is there."""
 
@@ -94,8 +127,11 @@ class BenchArrived(io.ComfyNode):
 class BenchExtension(ComfyExtension):
     """The pack."""
 
+    async def on_load(self) -> None:
+        loop_probe.register()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [BenchFrames, BenchBarrier, BenchArrived]
+        return [BenchFrames, BenchBarrier, BenchSteps, BenchArrived]
 
 
 async def comfy_entrypoint() -> BenchExtension:

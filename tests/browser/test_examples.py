@@ -16,7 +16,12 @@ from devtools.instances import PACK_LINK
 FOLDER = REPOSITORY / "example_workflows"
 FILES = sorted(FOLDER.glob("*.json"))
 PARTICIPANTS = 3
-PICTURES = {"distributed-txt2img": PARTICIPANTS, "distributed-prompts": PARTICIPANTS, "route-to-free-gpu": 1}
+PICTURES = {
+    "distributed-txt2img": PARTICIPANTS,
+    "distributed-prompts": PARTICIPANTS,
+    "route-to-free-gpu": 1,
+    "pull-many-pictures": 12,
+}
 """How many pictures each example makes on this fleet; the others need models that no test has."""
 SIZE_PX = 128
 """The tiny model's own size, instead of the example's: the same run in a fraction of the time."""

@@ -10,6 +10,7 @@ from browserkit.frontend import FrontEnd
 
 DISPLAY_NAMES = {
     "DistributedCollector": "Distributed Collector",
+    "DistributedCollectorAny": "Distributed Collector (Any)",
     "DistributedSeed": "Distributed Seed",
     "DistributedValue": "Distributed Value",
     "DistributedItem": "Distributed Item",
@@ -25,6 +26,10 @@ INTERNAL = {
     "FlotillaOffset": "Seed of Item",
     "FlotillaPick": "Prompt of Item",
     "FlotillaItem": "Number of Item",
+    "FlotillaGather": "Gather Items",
+    "FlotillaHandIn": "Hand In Item",
+    "FlotillaRound": "Round of Items",
+    "FlotillaTake": "Take Item",
 }
 
 

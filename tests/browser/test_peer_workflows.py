@@ -46,7 +46,7 @@ def test_txt2img_opens_whole(tab: FrontEnd, peer_workflow: Reader) -> None:
             assert by_id(opened)[node_id].get("widgets_values", []) == node["widgets_values"], node["type"]
     assert tab.values(SEED) == {"seed": 504373561407102, "control_after_generate": "randomize"}
     # Saved before load_balance existed: without values, and with one output that was called IMAGE.
-    assert tab.values(COLLECTOR) == {"load_balance": False}
+    assert tab.values(COLLECTOR) == {"load_balance": False, "items": 0, "on_failure": "fail"}
     outputs = tab.node(COLLECTOR)["outputs"]
     assert [output["name"] for output in outputs] == ["images", "audio", "latent", "mask"]
     assert outputs[0]["links"] and not any(output["links"] for output in outputs[1:])
@@ -55,7 +55,12 @@ def test_txt2img_opens_whole(tab: FrontEnd, peer_workflow: Reader) -> None:
 def test_txt2img_exports_for_the_api(tab: FrontEnd, peer_workflow: Reader) -> None:
     tab.open(peer_workflow("distributed-txt2img"))
     prompt = tab.exported()
-    assert prompt[str(COLLECTOR)]["inputs"] == {"load_balance": False, "images": ["1", 0]}
+    assert prompt[str(COLLECTOR)]["inputs"] == {
+        "load_balance": False,
+        "items": 0,
+        "on_failure": "fail",
+        "images": ["1", 0],
+    }
     assert prompt[str(PREVIEW)]["inputs"]["images"] == [str(COLLECTOR), 0]
     assert prompt["8"]["inputs"]["seed"] == [str(SEED), 0]
 

@@ -45,7 +45,7 @@ def test_collector_saved_without_values(tab: FrontEnd, values: object) -> None:
     tab.open(graph.workflow())
 
     assert tab.missing() == set()
-    assert tab.values(collector) == {"load_balance": False}
+    assert tab.values(collector) == {"load_balance": False, "items": 0, "on_failure": "fail"}
     assert tab.exported()[str(shown)]["inputs"]["images"] == [str(collector), 0]
     tab.run()
     assert len(set(tab.await_images(shown, 3))) == 3

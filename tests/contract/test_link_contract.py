@@ -46,7 +46,9 @@ async def real() -> AsyncIterator[Pair]:
     done = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        link, response = await accept(request, Acceptor(KEY, Identity("worker-1", "W", "0.0.1"), True))
+        link, response = await accept(
+            request, Acceptor(KEY, Identity("worker-1", "W", "0.0.1", "home of worker-1"), True)
+        )
         accepted.put_nowait(link)
         await done.wait()
         return response
@@ -55,7 +57,7 @@ async def real() -> AsyncIterator[Pair]:
     app.router.add_get(LINK_PATH, handler)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         address = parse_address(f"127.0.0.1:{server.port}")
-        master = await dial(session, address, Dialler(KEY, Identity("master-1", "M", "0.0.1")))
+        master = await dial(session, address, Dialler(KEY, Identity("master-1", "M", "0.0.1", "home of master-1")))
         worker = await accepted.get()
         try:
             yield master, worker
@@ -162,6 +164,8 @@ def test_both_know_each_other_and_share_a_session(make_pair: MakePair) -> None:
     async def body(master: Link, worker: Link) -> None:
         assert master.peer.instance_id == "worker-1"
         assert worker.peer.instance_id == "master-1"
+        assert master.peer.home_id == "home of worker-1"
+        assert worker.peer.home_id == "home of master-1"
         assert master.peer.proved
         assert master.session == worker.session
         assert len(master.session.key) == 32

@@ -14,14 +14,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
+from fakes.host import FakeScreen
 from flotilla.api import compat_config, compat_queue, v2_fleet, v2_jobs
 from flotilla.api.intercept import Interceptor
 from flotilla.api.services import Services
 from flotilla.host.records import Outcome, Queued, Refused
 from flotilla.runtime.coordinator import Coordinator
 from flotilla.runtime.jobrun import JobRun
-from flotilla.runtime.planner import Wishes
+from flotilla.runtime.own_results import OwnResults
 from flotilla.runtime.results import ResultFetcher
+from flotilla.runtime.wishes import Wishes
+from flotilla.storage.database import sqlite_url
+from flotilla.storage.journal import Journal
 from flotilla.transport.spool import Spool
 from flotilla.utils.clock import ManualClock
 from flotilla.workers.connection import WorkerHealth
@@ -40,6 +44,7 @@ PROMPT: dict[str, Any] = {
 
 PLAIN_PROMPT: dict[str, Any] = {"1": {"class_type": "KitImage", "inputs": {"seed": 1}}}
 KNOWN_CLASSES = frozenset({"KitImage", "DistributedSeed", "DistributedCollector", "PreviewImage"})
+HOME = "the-desk"
 SECRET = "a secret that no answer may ever hold, 0123456789"
 
 
@@ -127,6 +132,9 @@ class Instance:
         self.queue = FakeQueue()
         self.fetcher = ResultFetcher(clock=self.clock)
         self.spool = Spool(None, folder / "spool", memory_cap_bytes=0, disk_cap_bytes=1_000, recycle_cap_bytes=0)
+        self.screen = FakeScreen()
+        self.journal = Journal(sqlite_url(folder), HOME, wall_clock=self.clock.wall_s)
+        self.journal.start()
         parts: Any = {"pool": self.pool, "make_watch": lambda started, ended: FakeWatch()}
         self.coordinator = Coordinator(
             registry=self.registry,
@@ -134,6 +142,10 @@ class Instance:
             fetcher=self.fetcher,
             clock=self.clock,
             call_soon=asyncio.get_running_loop().call_soon,
+            journal=self.journal,
+            screen=self.screen,
+            own_results=OwnResults(self.spool, HOME, self.clock),
+            home_id=HOME,
             own_choices=lambda classes: (KNOWN_CLASSES, {}),
             **parts,
         )
@@ -142,6 +154,7 @@ class Instance:
 
     async def close(self) -> None:
         await self.coordinator.close()
+        self.journal.close()
         self.spool.close()
 
     def services(self, key: FleetKey | None) -> Services:
@@ -156,8 +169,9 @@ class Instance:
             agent=none,
             fetcher=self.fetcher,
             spool=self.spool,
+            journal=self.journal,
             key=key,
-            identity=Identity(instance_id="instance-1", version="0.1.0", name="desk"),
+            identity=Identity(instance_id="instance-1", version="0.1.0", name="desk", home_id="home-1"),
             clock=self.clock,
         )
 
@@ -187,7 +201,7 @@ class Instance:
         """Adds an enabled worker on this machine, linked at once."""
         entry = {"id": worker_id, "name": worker_id.upper(), "address": f"http://127.0.0.1:{port}", **fields}
         self.registry.change(lambda old: {"workers": [*(one.to_json() for one in old.workers), entry]})
-        self.coordinator.on_state(worker_id, WorkerHealth("online"))
+        self.coordinator.inbox.on_state(worker_id, WorkerHealth("online"))
 
     def add_job(self, prompt: dict[str, Any] = PROMPT) -> JobRun:
         """A job of the given prompt on the master and all enabled workers, its prompt waiting in the host's queue."""

@@ -16,8 +16,8 @@ from flotilla.workers.key import FleetKey
 from flotilla.workers.link import WebSocketLink
 
 KEY = FleetKey(b"k" * 43)
-MASTER = Identity("master-id", "Master", "0.2.0")
-WORKER = Identity("worker-id", "GPU box", "0.1.0")
+MASTER = Identity("master-id", "Master", "0.2.0", "master-home")
+WORKER = Identity("worker-id", "GPU box", "0.1.0", "worker-home")
 SOON_S = 5.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from flotilla.host.records import Outcome, Queued, Refused
+
+
+@dataclass
+class FakeScreen:
+    """Remembers what it is to show, for the clients that a test says are connected."""
+
+    clients: set[str] = field(default_factory=set)
+    events: list[tuple[str, dict[str, Any], str | None]] = field(default_factory=list)
+    texts: list[tuple[str, str, str]] = field(default_factory=list)
+    previews: list[tuple[bytes, str, str, str]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listens(self, client_id: str) -> bool:
+        return bool(client_id) and client_id in self.clients
+
+    def send_event(self, name: str, data: dict[str, Any], client_id: str | None = None) -> bool:
+        try:
+            self.events.append((name, json.loads(json.dumps(data, allow_nan=False)), client_id))
+        except (TypeError, ValueError, RecursionError):
+            return False
+        self.changed.set()
+        return True
+
+    def send_text(self, node_id: str, text: str, client_id: str) -> None:
+        if self.listens(client_id):
+            self.texts.append((node_id, text, client_id))
+            self.changed.set()
+
+    def send_preview(self, jpeg: bytes, node_id: str, prompt_id: str, client_id: str) -> None:
+        if self.listens(client_id):
+            self.previews.append((jpeg, node_id, prompt_id, client_id))
+            self.changed.set()
+
+    # For tests
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """The messages of one name, in order."""
+        return [data for told, data, _client in self.events if told == name]
 
 
 class FakeWatch:

@@ -85,12 +85,17 @@ class FakeLink:
             self.other.frozen = True
 
 
-def link_pair(clock: Clock | None = None, worker_id: str = "worker-1") -> tuple[FakeLink, FakeLink]:
-    """The master's end and the worker's end."""
+def link_pair(
+    clock: Clock | None = None,
+    worker_id: str = "worker-1",
+    master_id: str = "master-1",
+    master_home: str = "home of master-1",
+) -> tuple[FakeLink, FakeLink]:
+    """The master's end and the worker's end. ``master_id`` is new at each start of a master, ``master_home`` is not."""
     clock = clock or ManualClock()
     session = Session("0" * 32, b"k" * 32)
-    master = FakeLink(PeerInfo(worker_id, worker_id, "0.0.1", 1, True), session, clock)
-    worker = FakeLink(PeerInfo("master-1", "Master", "0.0.1", 1, True), session, clock)
+    master = FakeLink(PeerInfo(worker_id, worker_id, "0.0.1", 2, True, f"home of {worker_id}"), session, clock)
+    worker = FakeLink(PeerInfo(master_id, "Master", "0.0.1", 2, True, master_home), session, clock)
     master.other, worker.other = worker, master
     return master, worker
 

@@ -4,7 +4,7 @@ A custom-node pack of its own, put beside Flotilla in development fleets only (`
 tests/kit_nodes``). Importing this package imports nothing of the host, so that unit tests can use its pure modules.
 
 Environment of an instance:
-    FLOTILLA_KIT_NAME       what the instance is called in KitFail's ``only_worker``
+    FLOTILLA_KIT_NAME       what the instance is called in ``only_worker`` and ``speeds``
     FLOTILLA_KIT_CHOICES    the names that KitCombo offers, separated by commas (default "a,b")
     FLOTILLA_KIT_RARE       "1" adds the node KitRare, which other instances then lack
 """

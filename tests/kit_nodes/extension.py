@@ -6,10 +6,10 @@ import os
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import queue_probe
+from . import queue_probe, screen_probe
 from .makers import KitAudio, KitCombo, KitConditioning, KitImage, KitLatent, KitMask
-from .passers import KitCount, KitFail, KitRare, KitSlow
-from .recorders import KitHash, KitSave
+from .passers import KitCount, KitFail, KitRare, KitSlow, KitStall, KitSteps
+from .recorders import KitHash, KitHashList, KitSave
 
 RARE_VARIABLE = "FLOTILLA_KIT_RARE"
 
@@ -21,9 +21,12 @@ _ALWAYS: tuple[type[io.ComfyNode], ...] = (
     KitConditioning,
     KitCombo,
     KitSlow,
+    KitSteps,
     KitFail,
+    KitStall,
     KitCount,
     KitHash,
+    KitHashList,
     KitSave,
 )
 
@@ -33,6 +36,7 @@ class KitExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         queue_probe.register()
+        screen_probe.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         nodes = list(_ALWAYS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -12,8 +14,10 @@ NAP_S = 0.05
 """The longest time between two looks at the host's interrupt flag."""
 
 
-def spend(delay_s: float, steps: int | None = None) -> None:
+def spend(delay_s: float, steps: int | None = None, preview_of: Callable[[float], Any] | None = None) -> None:
     """Lasts ``delay_s`` seconds and reports ``steps`` steps (default: one per nap) on the running node.
+
+    ``preview_of`` makes a picture for each step, from the share that is done (0 to 1), as the host wants previews.
 
     Raises the host's InterruptProcessingException within one nap of Cancel.
     """
@@ -26,7 +30,13 @@ def spend(delay_s: float, steps: int | None = None) -> None:
     started_s = time.monotonic()
     for step in range(1, steps + 1):
         _sleep_until(started_s + delay_s * step / steps)
-        bar.update_absolute(step)
+        bar.update_absolute(step, preview=preview_of(step / steps) if preview_of is not None else None)
+
+
+def wait_until(over: Callable[[], bool]) -> None:
+    """Lasts until ``over`` says so, and reports nothing. Stopped by Cancel within one nap, as `spend` is."""
+    while not over():
+        _sleep_until(time.monotonic() + NAP_S)
 
 
 def _sleep_until(end_s: float) -> None:

@@ -12,7 +12,7 @@ from .makers import CATEGORY
 from .records import describe, file_name, take_apart, write_description, write_record
 
 
-def _schema(node_id: str, display_name: str, prefix: str) -> io.Schema:
+def _schema(node_id: str, display_name: str, prefix: str, *, is_input_list: bool = False) -> io.Schema:
     return io.Schema(
         node_id=node_id,
         display_name=display_name,
@@ -20,6 +20,7 @@ def _schema(node_id: str, display_name: str, prefix: str) -> io.Schema:
         inputs=[io.AnyType.Input("any"), io.String.Input("prefix", default=prefix)],
         outputs=[],
         is_output_node=True,
+        is_input_list=is_input_list,
     )
 
 
@@ -37,6 +38,18 @@ class KitHash(io.ComfyNode):
         lines = [f"{name} {facts['blake3']}" for name, facts in description["tensors"].items()]
         lines += [f"{name} = {value}" for name, value in description["values"].items()]
         return io.NodeOutput(ui={"text": lines})
+
+
+class KitHashList(io.ComfyNode):
+    """As KitHash for a whole list at once: what each entry holds stands under its number, from "0"."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema("KitHashList", "Kit Hash (List)", "list", is_input_list=True)
+
+    @classmethod
+    def execute(cls, any: list[Any], prefix: list[str]) -> io.NodeOutput:  # noqa: A002
+        return KitHash.execute(any, prefix[0])
 
 
 class KitSave(io.ComfyNode):

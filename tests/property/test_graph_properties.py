@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from flotilla.graph.expansion import expand_item
 from flotilla.graph.plan import JobPlan, Participant, PlanOptions, build_item_prompt, plan_job
 from flotilla.graph.preflight import Capabilities, fit
 from flotilla.graph.prompt import PromptIndex, is_link
+from flotilla.graph.saved_plan import load_plan, save_plan
 from flotilla.graph.values import SEED_SPAN
 from flotilla.utils.errors import InvalidPrompt
 from hypothesis import given
@@ -50,6 +52,8 @@ def graphs(draw: st.DrawFn) -> Prompt:
         if class_type == "DistributedCollector":
             inputs["images"] = draw(linked)
             inputs["load_balance"] = draw(st.booleans())
+            inputs["items"] = draw(st.sampled_from([0, 0, 1, 2, 7]))
+            inputs["on_failure"] = draw(st.sampled_from(["fail", "partial"]))
         elif class_type == "DistributedSeed":
             inputs["seed"] = draw(st.integers(0, SEED_SPAN - 1) | linked)
         elif class_type == "DistributedValue":
@@ -132,8 +136,18 @@ def test_items_are_numbered_without_gaps_and_each_participant_has_its_own(
         assert [item.k for item in stage.items] == list(range(len(stage.items)))
         assert {item.count for item in stage.items} == {len(stage.items)}
         runners = [item.planned_for for item in stage.items]
-        assert runners == (expected if stage.way == "one_each" else [expected[-1]])
-        assert [item.by_master_prompt for item in stage.items] == [one == "m" for one in runners]
+        wanted = prompt[stage.node_id]["inputs"]["items"]
+        assert stage.way == ("pull" if wanted else stage.way)
+        if stage.way == "pull":
+            assert runners == [expected[k % len(expected)] for k in range(wanted)]
+        else:
+            assert runners == (expected if stage.way == "one_each" else [expected[-1]])
+        assert [item.by_master_prompt for item in stage.items] == [
+            one == "m" and k == 0 for k, one in enumerate(runners)
+        ]
+        assert stage.master_takes_part == any(item.by_master_prompt for item in stage.items)
+        assert {item.stage for item in stage.items} == {stage.number}
+    assert [stage.number for stage in job.stages] == list(range(len(job.stages)))
     places = {stage.node_id: place for place, stage in enumerate(job.stages)}
     index = PromptIndex(prompt)
     for stage in job.stages:
@@ -164,6 +178,52 @@ def test_fingerprints_do_not_depend_on_names(prompt: Prompt, who: list[Participa
     strangers = [Participant(one.id if one.is_master else f"{one.id}{one.id}", "x", one.is_master) for one in who]
     prints = [[stage.fingerprint for stage in planned(prompt, each).stages] for each in (who, renamed, strangers)]
     assert prints[0] == prints[1] == prints[2]
+
+
+@given(graphs(), people, people, st.booleans(), st.sets(st.integers(0, 8)))
+def test_a_saved_plan_gives_the_same_items_whoever_is_there(
+    prompt: Prompt, who: list[Participant], later: list[Participant], master: bool, finished: set[int]
+) -> None:
+    job = planned(prompt, who)
+    saved = json.loads(json.dumps(save_plan(job)))
+    assert load_plan(saved, prompt, who, (), PlanOptions()) == job
+    again = load_plan(saved, prompt, later, finished, PlanOptions(master_takes_part=master))
+    assert [(one.index, one.node_id, one.k, one.values) for one in again.items] == [
+        (one.index, one.node_id, one.k, one.values) for one in job.items
+    ]
+    assert [stage.fingerprint for stage in again.stages] == [stage.fingerprint for stage in job.stages]
+    assert {one.planned_for for one in again.items} <= set(again.participants)
+    for before, after in zip(job.items, again.items, strict=True):
+        assert build_item_prompt(job, before) == build_item_prompt(again, after)
+        own = before.by_master_prompt and after.index not in finished and "m" in again.participants
+        assert after.by_master_prompt == own
+        assert not own or after.planned_for == "m"
+
+
+@given(graphs(), people)
+def test_an_item_inside_the_running_prompt_is_the_items_prompt(prompt: Prompt, who: list[Participant]) -> None:
+    """Put together with the running prompt, the added nodes are what a worker would run; nothing of it is replaced."""
+    job = planned(prompt, who)
+    item = job.items[-1]
+    nodes, delivered = expand_item(job, item, "new ", prompt)
+    built = build_item_prompt(job, item)
+    assert not set(nodes) & set(prompt)
+
+    def same(one: Any, other: Any) -> bool:
+        if not (is_link(one) and is_link(other)):
+            return bool(one == other)
+        return one[1] == other[1] and one[0].removeprefix("new ") == other[0]
+
+    for name, node in nodes.items():
+        twin = built[name.removeprefix("new ")]
+        assert node["class_type"] == twin["class_type"]
+        assert node["inputs"].keys() == twin["inputs"].keys()
+        assert all(same(node["inputs"][key], twin["inputs"][key]) for key in twin["inputs"])
+    assert all(same(delivered[key], value) for key, value in built[item.node_id]["inputs"].items())
+    reached = {link.removeprefix("new ") for link in links_in(nodes)} | {
+        v[0].removeprefix("new ") for v in delivered.values() if is_link(v)
+    }
+    assert reached <= set(built)
 
 
 @given(graphs(), people)

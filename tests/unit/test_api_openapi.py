@@ -107,6 +107,6 @@ def test_answers_promise_all_their_fields(document: dict[str, Any]) -> None:
 
 def test_query_parameters_have_their_bounds(document: dict[str, Any]) -> None:
     parameters = {one["name"]: one for one in document["paths"]["/distributed/v2/jobs"]["get"]["parameters"]}
-    assert set(parameters) == {"state", "limit", "offset"}
+    assert set(parameters) == {"state", "participant", "since_s", "until_s", "text", "limit", "offset"}
     limit = parameters["limit"]["schema"]
     assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 200, 50)

@@ -153,6 +153,7 @@ async def test_a_wrong_setting_is_named(
 
 
 async def test_the_system(instance: Instance, client: TestClient[Any, Any]) -> None:
+    await instance.journal.flush()
     system = await call(client, "GET", f"{V2}/system")
     assert system == {
         "version": v2_fleet.VERSION,
@@ -169,7 +170,9 @@ async def test_the_system(instance: Instance, client: TestClient[Any, Any]) -> N
             "disk_bytes": 0,
             "disk_cap_bytes": 1_000,
         },
+        "journal": {"state": "ok", "message": "", "jobs": 0, "size_bytes": system["journal"]["size_bytes"]},
     }
+    assert system["journal"]["size_bytes"] > 0
 
 
 async def test_the_system_without_a_key(instance: Instance, aiohttp_client: Any) -> None:

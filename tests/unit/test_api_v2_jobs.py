@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 from fakes.api import Instance
 from flotilla.api import wire
-from flotilla.runtime.planner import Wishes
+from flotilla.runtime.wishes import Wishes
 from flotilla.utils.ids import new_id
 from flotilla.workers import messages as m
 
@@ -60,6 +60,7 @@ async def test_a_job_tells_who_does_what(instance: Instance, client: TestClient[
         "id": run.job_id,
         "state": "running",
         "created_s": instance.clock.wall_s(),
+        "accepted_s": instance.clock.wall_s(),
         "ended_s": None,
         "items_total": 3,
         "items_done": 0,
@@ -70,6 +71,8 @@ async def test_a_job_tells_who_does_what(instance: Instance, client: TestClient[
             {"id": "w2", "name": "W2"},
         ],
         "error": None,
+        "missing": {},
+        "lives": 1,
         "stages": [{"node_id": "3", "class_type": "DistributedCollector", "way": "one_each", "count": 3}],
     }
     assert [item["index"] for item in items] == [0, 1, 2]
@@ -81,9 +84,20 @@ async def test_a_job_tells_who_does_what(instance: Instance, client: TestClient[
         "state": "leased",
         "participant": "w1",
         "planned_for": "w1",
-        "attempts": [{"number": 1, "participant": "w1", "state": "leased", "error": None}],
+        "attempts": [
+            {
+                "number": 1,
+                "participant": "w1",
+                "state": "leased",
+                "leased_s": instance.clock.wall_s(),
+                "started_s": None,
+                "ended_s": None,
+                "error": None,
+            }
+        ],
         "fraction": 0.0,
         "label": "",
+        "copies": 1,
         "seconds": None,
         "size_bytes": None,
         "values": {"2": 41},
@@ -102,8 +116,10 @@ async def test_answers_are_what_the_models_say(instance: Instance, client: TestC
 async def test_progress_and_failures_of_items_show(instance: Instance, client: TestClient[Any, Any]) -> None:
     run = instance.add_job()
     about: dict[str, Any] = {"job_id": run.job_id, "index": 1, "attempt": 1}
-    await instance.coordinator.on_message("w1", m.ItemStarted(**about))
-    await instance.coordinator.on_message("w1", m.ItemProgress(**about, fraction=0.25, node_id="1", label="KSampler"))
+    await instance.coordinator.inbox.on_message("w1", m.ItemStarted(**about))
+    await instance.coordinator.inbox.on_message(
+        "w1", m.ItemProgress(**about, fraction=0.25, node_id="1", label="KSampler")
+    )
     item = (await get(client, f"{JOBS}/{run.job_id}"))["items"][1]
     assert (item["state"], item["fraction"], item["label"]) == ("running", 0.25, "KSampler")
     run.seconds[1], run.sizes[1] = 1.5, 4096
@@ -117,10 +133,20 @@ async def test_progress_and_failures_of_items_show(instance: Instance, client: T
         node_type="KitImage",
         retry=True,
     )
-    await instance.coordinator.on_message("w1", failed)
+    await instance.coordinator.inbox.on_message("w1", failed)
     item = (await get(client, f"{JOBS}/{run.job_id}"))["items"][1]
-    error = {"kind": "error", "message": "OSError: no such file", "traceback": "line 1\nline 2\n", "participant": "w1"}
-    assert item["attempts"][0] == {"number": 1, "participant": "w1", "state": "failed", "error": error}
+    error = {
+        "kind": "error",
+        "message": "OSError: no such file",
+        "traceback": "line 1\nline 2\n",
+        "participant": "w1",
+        "attempt": 1,
+        "node_id": "1",
+        "node_type": "KitImage",
+    }
+    attempt = item["attempts"][0]
+    assert (attempt["number"], attempt["participant"], attempt["state"]) == (1, "w1", "failed")
+    assert attempt["error"] == error
     assert (item["seconds"], item["size_bytes"], item["attempts"][1]["number"]) == (1.5, 4096, 2)
 
 
@@ -138,11 +164,19 @@ async def test_a_failed_job_says_why(instance: Instance, client: TestClient[Any,
         node_type="KitImage",
         retry=False,
     )
-    await instance.coordinator.on_message("w2", failed)
+    await instance.coordinator.inbox.on_message("w2", failed)
     job = await get(client, f"{JOBS}/{run.job_id}")
     assert job["state"] == "failed"
     assert job["ended_s"] == instance.clock.wall_s()
-    assert job["error"] == {"kind": "error", "message": "ValueError: boom", "traceback": "where\n", "participant": "w2"}
+    assert job["error"] == {
+        "kind": "error",
+        "message": "ValueError: boom",
+        "traceback": "where\n",
+        "participant": "w2",
+        "attempt": 1,
+        "node_id": "1",
+        "node_type": "KitImage",
+    }
 
 
 async def test_jobs_are_listed_newest_first_in_pages(instance: Instance, client: TestClient[Any, Any]) -> None:
@@ -175,7 +209,7 @@ async def test_items_come_in_pages(instance: Instance, client: TestClient[Any, A
 
 async def test_who_is_left_out_and_why(instance: Instance, client: TestClient[Any, Any]) -> None:
     missing = m.Capabilities(data={"classes": ["PreviewImage"], "lists": [], "options": {}})
-    await instance.coordinator.on_message("w2", missing)
+    await instance.coordinator.inbox.on_message("w2", missing)
     job = await get(client, f"{JOBS}/{instance.add_job().job_id}")
     assert list(job["left_out"]) == ["w2"]
     assert "KitImage" in job["left_out"]["w2"]

@@ -91,10 +91,10 @@ async def test_a_worker_is_added_with_everything(instance: Instance, client: Tes
 async def test_health_is_shown(instance: Instance, client: TestClient[Any, Any], tmp_path: Path) -> None:
     instance.add_worker("w1", 8189)
     instance.add_worker("w2", 8190)
-    peer = PeerInfo("id", "name", "0.9.0", 1, True)
+    peer = PeerInfo("id", "name", "0.9.0", 2, True, "home")
     instance.pool.healths["w1"] = WorkerHealth("online", since_s=instance.clock.now_s(), rtt_ms=1.5, peer=peer)
     instance.pool.healths["w2"] = WorkerHealth("refused", "wrong_key", "It has another key.", "Copy fleet.key.")
-    await instance.coordinator.on_message("w1", m.Status(running=1, pending=4, ours=2))
+    await instance.coordinator.inbox.on_message("w1", m.Status(running=1, pending=4, ours=2))
     nonce = write_nonce(tmp_path)
     place = m.SpoolPlace(folder=str(tmp_path), nonce_path=nonce.path, digest=nonce.digest)
     await instance.fetcher.note_spool("w1", m.SpoolOffer(places=[place]))

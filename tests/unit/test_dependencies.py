@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("api", "graph", "host", "jobs", "nodes", "runtime", "transport", "utils", "workers")
+ROOMS = ("api", "graph", "host", "jobs", "nodes", "relay", "runtime", "storage", "transport", "utils", "workers")
 PROVIDED_BY_HOST = {"torch"}
 """Never among the requirements: every ComfyUI has its own build of it."""
+
+IMPORTED_AS = {"pillow": "PIL"}
 
 COMFYUI = {
     "comfy", "comfy_api", "comfy_execution", "comfyui_version", "execution", "folder_paths", "latent_preview", "nodes",
@@ -40,7 +42,8 @@ def imported(path: Path) -> set[str]:
 
 def declared() -> set[str]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return {match.group() for line in lines if (match := re.match(r"\w[\w.-]*", line))}
+    names = {match.group() for line in lines if (match := re.match(r"\w[\w.-]*", line))}
+    return {IMPORTED_AS.get(name, name) for name in names}
 
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from flotilla.graph.expansion import expand_item
 from flotilla.graph.plan import JobPlan, Participant, PlanOptions, plan_job
 
@@ -23,7 +25,7 @@ def plan() -> JobPlan:
 
 
 def test_only_what_varies_is_repeated() -> None:
-    nodes, delivered = expand_item(plan(), plan().items[1], "5.1.")
+    nodes, delivered = expand_item(plan(), plan().items[1], "5.1.", {})
     assert nodes == {
         "5.1.1": {"class_type": "DistributedSeed", "inputs": {"seed": 6}},
         "5.1.3": {"class_type": "KSampler", "inputs": {"seed": ["5.1.1", 0], "model": ["2", 0]}},
@@ -37,4 +39,20 @@ def test_a_graph_in_which_nothing_varies_is_taken_as_it_is() -> None:
     participants = [Participant("master", "Master", True), Participant("w1", "One", False)]
     made = plan_job(fixed, participants, PlanOptions(), choose=lambda ids: ids[0])
     assert made is not None
-    assert expand_item(made, made.items[1], "5.1.") == ({}, {"images": ["4", 0]})
+    assert expand_item(made, made.items[1], "5.1.", {}) == ({}, {"images": ["4", 0]})
+
+
+def test_constants_are_those_that_the_hosts_validation_made_of_them() -> None:
+    """Added nodes are not validated: the text "20" would stay a text."""
+    posted = copy.deepcopy(PROMPT)
+    posted["3"]["inputs"]["steps"] = "20"
+    posted["1"]["inputs"]["seed"] = "5"
+    participants = [Participant("master", "Master", True), Participant("w1", "One", False)]
+    made = plan_job(posted, participants, PlanOptions(), choose=lambda ids: ids[0])
+    assert made is not None
+    running = copy.deepcopy(posted)
+    running["3"]["inputs"]["steps"] = 20
+    running["1"]["inputs"]["seed"] = 5
+    nodes, _ = expand_item(made, made.items[1], "5.1.", running)
+    assert nodes["5.1.3"]["inputs"] == {"seed": ["5.1.1", 0], "model": ["2", 0], "steps": 20}
+    assert nodes["5.1.1"]["inputs"] == {"seed": 6}, "the item's own values stay"

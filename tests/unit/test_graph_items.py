@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from flotilla.graph.items import item_prompt, item_values, varying_nodes
+from flotilla.graph.items import ItemValues, item_prompt, varying_nodes
 from flotilla.graph.prompt import PromptIndex
 from flotilla.utils.errors import InvalidPrompt
 
@@ -22,7 +22,7 @@ def built(
     """The prompt of item ``k``; fails when building it changes the user's prompt."""
     before = copy.deepcopy(prompt)
     index = PromptIndex(prompt)
-    values = item_values(index, varying_nodes(index, stage), k, count, worker)
+    values = ItemValues(index, varying_nodes(index, stage)).of(k, count, worker)
     result = item_prompt(index, stage, values)
     assert prompt == before
     return result

@@ -7,9 +7,9 @@ import json
 import pytest
 from fakes.desk import BROKEN, Desk, J, end, failed, finished, lease
 from flotilla.jobs import events as ev
-from flotilla.jobs.instructions import FetchResult, FinishJob, ItemChanged, ReleaseResult, StopLease
+from flotilla.jobs.instructions import FetchResult, FinishJob, ItemChanged, KeepResult, ReleaseResult, StopLease
 from flotilla.jobs.model import Failure, JobState
-from flotilla.utils.errors import Conflict, InvalidInput
+from flotilla.utils.errors import InvalidInput
 
 # From plan to done
 
@@ -21,11 +21,12 @@ def test_a_job_goes_from_plan_to_done() -> None:
     assert desk.tell(ev.JobAccepted(J)) == [lease("a", 0), lease("b", 1)]
     assert desk.tell(ev.ItemStarted(J, 1, 1, "b")) == []
     assert desk.tell(finished(1, 1, "b")) == [FetchResult("b", J, 1, 1, "blob 1.1")]
-    assert desk.tell(ev.ResultFetched(J, 1, 1, "b")) == [ReleaseResult("b", J, 1, 1, "blob 1.1")]
+    assert desk.tell(ev.ResultFetched(J, 1, 1, "b")) == [KeepResult("b", J, 1, 1)]
     told = desk.finish(0, 1, "a")
     assert told[-1] == FinishJob(J, JobState.DONE, None)
-    desk.tell(ev.JobGathered(J))
-    desk.machine.forget(J)
+    released = [ReleaseResult("a", J, 0, 1, "blob 0.1"), ReleaseResult("b", J, 1, 1, "blob 1.1")]
+    assert desk.tell(ev.JobGathered(J)) == released
+    assert desk.tell(ev.JobForgotten(J)) == []
     assert desk.machine.job(J) is None
 
 
@@ -43,17 +44,15 @@ def test_what_cannot_be_planned_is_refused_and_leaves_nothing() -> None:
     assert desk.machine.job(J) is None
 
 
-def test_only_an_ended_and_gathered_job_can_be_forgotten() -> None:
+def test_only_an_ended_job_can_be_forgotten() -> None:
     desk = Desk("a")
     desk.start("a")
-    with pytest.raises(Conflict):
-        desk.machine.forget(J)
+    assert desk.tell(ev.JobForgotten(J), ev.JobForgotten("never heard of")) == []
+    assert desk.state() == "running"
     desk.finish(0, 1, "a")
-    with pytest.raises(Conflict):
-        desk.machine.forget(J)
-    desk.tell(ev.JobGathered(J))
-    desk.machine.forget(J)
-    desk.machine.forget("never heard of")
+    assert desk.tell(ev.JobForgotten(J)) == [ReleaseResult("a", J, 0, 1, "blob 0.1")], (
+        "not gathered, and kept no longer"
+    )
     assert list(desk.machine.job_ids()) == []
 
 
@@ -84,7 +83,7 @@ def test_a_failed_item_is_retried_elsewhere_then_fails_the_job_with_the_cause() 
     assert desk.tell(failed(0, 2, "b")) == [lease("c", 0, 3)]
     told = desk.tell(failed(0, 3, "c"))
     assert StopLease("c", J, 1, 1) in told
-    assert end(told).failure == Failure("error", "it broke", "Traceback ...", "7", "Breaker", "c")
+    assert end(told).failure == Failure("error", "it broke", "Traceback ...", "7", "Breaker", "c", 3)
     assert [desk.machine.item(J, index).state for index in (0, 1)] == ["failed", "cancelled"]  # type: ignore[union-attr]
 
 
@@ -132,7 +131,7 @@ def test_a_result_that_cannot_be_brought_over_is_a_counted_failure() -> None:
 def test_cancel_stops_every_live_lease_and_releases_every_result() -> None:
     desk = Desk("a", "b")
     desk.start("a", "a", "b", "a")
-    desk.tell(ev.ItemStarted(J, 0, 1, "a"), finished(2, 1, "b"))
+    desk.tell(ev.ItemStarted(J, 0, 1, "a"), ev.ItemStarted(J, 1, 1, "a"), finished(2, 1, "b"))
     told = desk.tell(ev.JobCancelled(J, "stopped by hand"))
     assert told == [
         StopLease("a", J, 0, 1),
@@ -211,7 +210,7 @@ def test_the_same_said_twice_changes_nothing() -> None:
         assert desk.machine.job(J) == before
         assert again == []
     assert desk.tell(said[0]) == []
-    assert desk.tell(said[1]) == [ReleaseResult("a", J, 0, 1, "blob 0.1")], "offered again: it has not heard"
+    assert desk.tell(said[1]) == [KeepResult("a", J, 0, 1)], "offered again: it has not heard"
     desk.plan("a", "a", "a")
     assert len(desk.machine.job(J).items) == 2  # type: ignore[union-attr]
 
@@ -228,7 +227,7 @@ def test_a_view_is_plain_json_and_tells_the_whole_story() -> None:
     item = told["items"][0]
     assert (item["state"], item["participant_id"], item["attempt"]) == ("leased", "b", 2)
     assert [attempt["state"] for attempt in item["attempts"]] == ["failed", "leased"]
-    assert item["attempts"][0]["error"] == {**BROKEN.to_json(), "participant_id": "a"}
+    assert item["attempts"][0]["error"] == {**BROKEN.to_json(), "participant_id": "a", "attempt": 1}
     assert item["attempts"][0]["started_s"] == 100.0
     desk.finish(0, 2, "b")
     assert desk.machine.item(J, 0).participant_id == "b"  # type: ignore[union-attr]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.desk import BROKEN, Desk, J, end, finished, lease
 from flotilla.jobs import events as ev
-from flotilla.jobs.instructions import FetchResult, FinishJob, ReleaseResult, StopLease
+from flotilla.jobs.instructions import FetchResult, FinishJob, KeepResult, ReleaseResult, StopLease
 from flotilla.jobs.model import JobState
 from flotilla.jobs.selection import choose_route
 
@@ -71,7 +71,7 @@ def test_slots_that_shrink_are_filled_no_more() -> None:
     desk = Desk("a", slots=3)
     desk.start("a", "a", "a", "a")
     desk.tell(ev.ParticipantOnline("a", 1))
-    assert desk.finish(0, 1, "a")[1:] == [ReleaseResult("a", J, 0, 1, "blob 0.1")]
+    assert desk.finish(0, 1, "a")[1:] == [KeepResult("a", J, 0, 1)]
     desk.finish(1, 1, "a")
     assert lease("a", 3) in desk.finish(2, 1, "a")
 
@@ -167,8 +167,11 @@ def test_a_late_result_is_kept_as_a_spare_while_another_is_brought_over() -> Non
     told = desk.tell(ev.FetchFailed(J, 0, 2, "b", BROKEN))
     assert told == [FetchResult("a", J, 0, 1, "blob 0.1")], "the spare is better than running it again"
     told = desk.tell(ev.ResultFetched(J, 0, 1, "a"))
-    assert {type(one) for one in told} == {ReleaseResult, FinishJob}
-    assert {one.participant_id for one in told if isinstance(one, ReleaseResult)} == {"a", "b"}
+    assert told == [
+        KeepResult("a", J, 0, 1),
+        ReleaseResult("b", J, 0, 2, "blob 0.2"),
+        FinishJob(J, JobState.DONE, None),
+    ]
 
 
 def test_a_late_result_of_an_item_that_nobody_has_yet_is_taken_too() -> None:
@@ -187,7 +190,7 @@ def test_a_result_that_arrives_from_one_that_seemed_gone_counts() -> None:
     desk.tell(finished(0, 1, "a"), ev.ParticipantOffline("a", "gone"))
     told = desk.tell(ev.ResultFetched(J, 0, 1, "a"))
     assert told == [
-        ReleaseResult("a", J, 0, 1, "blob 0.1"),
+        KeepResult("a", J, 0, 1),
         StopLease("b", J, 0, 2),
         FinishJob(J, JobState.DONE, None),
     ]
@@ -223,7 +226,9 @@ def test_when_nobody_else_is_left_the_fallback_gets_all_that_waits_once_it_is_re
     desk.now_s += 60.0
     assert desk.tell(ev.TimePassed()) == []
     assert desk.state() == "running"
-    assert desk.tell(ev.FallbackReady(J)) == [lease("m", 1, 2), lease("m", 2, 2)]
+    ask = ev.ItemAsked(J, 0, "m")
+    assert desk.tell(ask) == [lease("m", 1, 2)]
+    assert desk.tell(ask) == [lease("m", 2, 2)]
     desk.finish(0, 1, "m")
     desk.finish(1, 2, "m")
     assert end(desk.finish(2, 2, "m")).state is JobState.DONE
@@ -233,20 +238,18 @@ def test_a_lost_participant_is_waited_for_before_the_fallback_is_asked() -> None
     desk = Desk("a")
     desk.tell(ev.ParticipantOnline("m", slots=9, takes_unpinned=False))
     desk.start("a", fallback="m")
-    desk.tell(ev.FallbackReady(J), ev.ParticipantOffline("a", "gone"))
-    desk.now_s += 1.0
-    assert desk.tell(ev.TimePassed()) == []
+    desk.tell(ev.ItemAsked(J, 0, "m"), ev.ParticipantOffline("a", "gone"))
+    assert desk.at(101.0) == []
     assert desk.tell(ev.ParticipantOnline("a")) == [lease("a", 0, 2)]
     desk.tell(ev.ParticipantOffline("a", "gone again"))
-    desk.now_s += 60.0
-    assert desk.tell(ev.TimePassed()) == [lease("m", 0, 3)]
+    assert desk.at(200.0) == [lease("m", 0, 3)]
 
 
 def test_a_fallback_that_cannot_run_it_either_ends_the_job() -> None:
     desk = Desk("a")
     desk.tell(ev.ParticipantOnline("m", slots=9, takes_unpinned=False))
     desk.start("a", fallback="m")
-    desk.tell(ev.FallbackReady(J))
+    desk.tell(ev.ItemAsked(J, 0, "m"))
     desk.tell(ev.LeaseRefused(J, 0, 1, "a", reason="no model"))
     told = desk.tell(ev.LeaseRefused(J, 0, 2, "m", reason="no model here"))
     failure = end(told).failure

@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from kit_nodes import content, records, scene  # noqa: E402
+from kit_nodes import aims, content, records, scene  # noqa: E402
 
 MAX_SEED = 2**64 - 1
 
@@ -198,3 +198,43 @@ def test_importing_the_kit_imports_neither_the_host_nor_torch() -> None:
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "only_worker", "only_items", "meant"),
+    [
+        ("w1", -1, "", "", True),
+        ("w1", 3, "w1", "", True),
+        ("w2", 3, "w1", "", False),
+        ("w2", 3, "w1, w2", "", True),
+        ("w1", 3, "", "2, 3", True),
+        ("w1", 4, "", "2,3", False),
+        ("w1", -1, "", "0", False),
+        ("w2", 3, "w1", "3", False),
+        ("", 0, "w1", "", False),
+    ],
+)
+def test_faults_are_aimed_at_instances_and_items(
+    name: str, index: int, only_worker: str, only_items: str, meant: bool
+) -> None:
+    assert aims.is_meant(name, index, only_worker, only_items) is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "speeds", "speed"), [("w1", "", 1.0), ("w1", "w1=4, w2=0.5", 4.0), ("w2", "w1=4,w2=0.5", 0.5)]
+)
+def test_speeds_are_by_instance(name: str, speeds: str, speed: float) -> None:
+    assert aims.speed_of(name, speeds) == speed
+
+
+@pytest.mark.parametrize("speeds", ["w1=0", "w1=-1", "w1=fast", "w1", "w1=nan"])
+def test_speeds_that_are_none_are_refused(speeds: str) -> None:
+    with pytest.raises(ValueError):
+        aims.speed_of("w1", speeds)
+
+
+def test_rounds_are_over_after_so_many_by_key() -> None:
+    rounds = aims.Rounds()
+    assert [rounds.is_over("a", 2) for _ in range(4)] == [False, False, True, True]
+    assert not rounds.is_over("b", 1)
+    assert not any(rounds.is_over("c", 0) for _ in range(5))

@@ -3,65 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from fakes.host import FakeQueue
-from fakes.link import FakeLink, link_pair
-from flotilla.host.records import Outcome, ProgressSnapshot, Refused
+from fakes.agents import ADDRESS, PROMPT_ID, WAIT_S, Worker, heard, image, lease, start_item, until
+from flotilla.host.records import Outcome, Preview, ProgressSnapshot, Refused
 from flotilla.runtime import agent as agent_module
-from flotilla.runtime.agent import Agent
+from flotilla.runtime import followers
 from flotilla.transport.manifest import BlobManifest
-from flotilla.transport.spool import Spool
-from flotilla.transport.values import Value
-from flotilla.utils.clock import SystemClock
 from flotilla.utils.errors import JobCancelled, NotAllowed
 from flotilla.workers import messages as m
 from flotilla.workers.tokens import issue
-
-ADDRESS = {"job_id": "job", "index": 1, "attempt": 1}
-PROMPT_ID = "prompt-of-item-1"
-WAIT_S = 5.0
-
-
-class Worker:
-    """An agent with everything around it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.queue = FakeQueue()
-        self.spool = Spool(None, folder, memory_cap_bytes=0, disk_cap_bytes=1 << 24, recycle_cap_bytes=0)
-        loop = asyncio.get_running_loop()
-        self.progress: ProgressSnapshot | None = None
-
-        async def capabilities() -> tuple[frozenset[str], dict[str, Any]]:
-            return frozenset({"KSampler"}), {"KSampler": {"sampler_name": ("euler",)}}
-
-        self.agent = Agent(
-            queue=self.queue,
-            spool=self.spool,
-            clock=SystemClock(),
-            call_soon=loop.call_soon_threadsafe,
-            make_watch=self.queue.make_watch,
-            read_capabilities=capabilities,
-            progress_of=lambda _prompt_id: self.progress,
-        )
-        self.serving: list[asyncio.Task[None]] = []
-
-    def link(self) -> FakeLink:
-        """A new link; returns the master's end."""
-        master, worker = link_pair(SystemClock())
-        self.serving.append(asyncio.ensure_future(self.agent.serve(worker)))
-        return master
-
-    async def close(self) -> None:
-        await self.agent.close()
-        for task in self.serving:
-            task.cancel()
-        await asyncio.gather(*self.serving, return_exceptions=True)
-        self.spool.close()
+from PIL import Image
 
 
 @pytest.fixture
@@ -69,46 +23,6 @@ async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
     made = Worker(tmp_path)
     yield made
     await made.close()
-
-
-async def heard(master: FakeLink, kind: type[m.Message]) -> Any:
-    """The next message of this kind; others before it are passed over."""
-    while True:
-        message = await asyncio.wait_for(master.receive(), WAIT_S)
-        if isinstance(message, kind):
-            return message
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def turn() -> None:
-        while not condition():
-            await asyncio.sleep(0)
-
-    await asyncio.wait_for(turn(), WAIT_S)
-
-
-def lease(**changes: Any) -> m.Lease:
-    fields: dict[str, Any] = {
-        **ADDRESS,
-        "prompt_id": PROMPT_ID,
-        "prompt": {"1": {"class_type": "FlotillaDeliver", "inputs": {}}},
-        "extra_data": {},
-        "precision": "exact",
-        "node_id": "1",
-        "title": "item 2 of 3",
-    }
-    return m.Lease(**{**fields, **changes})
-
-
-async def start_item(worker: Worker, master: FakeLink) -> None:
-    await master.send(lease())
-    await heard(master, m.LeaseAccepted)
-    worker.queue.start(PROMPT_ID)
-    await heard(master, m.ItemStarted)
-
-
-def image() -> dict[str, Value]:
-    return {"images": Value("IMAGE", torch.rand(2, 4, 4, 3, generator=torch.Generator().manual_seed(1)))}
 
 
 async def test_a_link_begins_with_spool_and_capabilities(worker: Worker) -> None:
@@ -231,7 +145,30 @@ async def test_progress_of_the_running_item_is_told(worker: Worker) -> None:
     worker.progress = ProgressSnapshot("1", 5.0, 10.0, 0)
     await start_item(worker, master)
     told = await heard(master, m.ItemProgress)
-    assert told.fraction == pytest.approx(0.5)
+    assert (told.fraction, told.node_id, told.label) == (pytest.approx(0.5), "1", "FlotillaDeliver 5/10")
+
+
+async def test_progress_goes_on_where_only_the_place_has_changed(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "PROGRESS_EVERY_S", 0.0)
+    master = worker.link()
+    worker.progress = ProgressSnapshot("1", 5.0, 10.0, 0)
+    await start_item(worker, master)
+    await heard(master, m.ItemProgress)
+    worker.progress = ProgressSnapshot(
+        "2", 1.0, 10.0, 0
+    )  # a node that began anew: the item as a whole does not go back
+    told = await heard(master, m.ItemProgress)
+    assert (told.fraction, told.node_id) == (pytest.approx(0.5), "2")
+
+
+async def test_previews_of_the_running_item_are_told(worker: Worker) -> None:
+    master = worker.link()
+    worker.preview = Preview("3", Image.new("RGB", (64, 32)), 512, 1)
+    await start_item(worker, master)
+    told = await heard(master, m.ItemPreview)
+    assert (told.index, told.node_id, told.format, told.width, told.height) == (1, "3", "jpeg", 64, 32)
 
 
 async def test_deliver_outside_an_item_is_an_error(worker: Worker) -> None:

@@ -3,126 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from fakes.host import FakeQueue
-from fakes.link import FakeDialler, FakeLink
+from fakes.master import Master, heard, image, prompt, until
 from flotilla.graph.preflight import Capabilities
-from flotilla.runtime.coordinator import Coordinator
-from flotilla.runtime.planner import Wishes
-from flotilla.runtime.results import ResultFetcher
-from flotilla.transport.assemble import Assembly
-from flotilla.transport.manifest import BlobManifest
-from flotilla.transport.spool import Spool
-from flotilla.transport.values import Value
-from flotilla.utils.clock import SystemClock
+from flotilla.runtime.wishes import Wishes
 from flotilla.utils.errors import InvalidInput, JobCancelled, JobFailed, NobodyCanRun
 from flotilla.workers import messages as m
-from flotilla.workers.connection import WorkerHealth
-from flotilla.workers.entries import make_entry
-from flotilla.workers.pool import WorkerPool
-from flotilla.workers.registry import WorkerRegistry
-
-WAIT_S = 5.0
-CLASSES = frozenset({"KitImage", "DistributedSeed", "DistributedCollector"})
-
-
-def image(seed: int) -> dict[str, Value]:
-    generator = torch.Generator().manual_seed(seed)
-    return {"images": Value("IMAGE", torch.rand(1, 2, 2, 3, generator=generator))}
-
-
-class SpoolFetcher(ResultFetcher):
-    """Takes results straight from the spool of this test; ``hold`` keeps them on their way."""
-
-    def __init__(self, spool: Spool) -> None:
-        super().__init__(clock=SystemClock(), same_host=True)
-        self._folders = {worker: list(spool.folders) for worker in ("w1", "w2")}
-        self.hold = asyncio.Event()
-        self.hold.set()
-
-    def forget_worker(self, worker_id: str) -> None:
-        pass
-
-    async def fetch(
-        self, worker_id: str, address: Any, link: Any, manifest: BlobManifest, assembly: Assembly, place: int
-    ) -> None:
-        await self.hold.wait()
-        await super().fetch(worker_id, address, link, manifest, assembly, place)
-
-
-class Master:
-    """A coordinator with two linked workers, whose ends are in `ends`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clock = SystemClock()
-        self.queue = FakeQueue()
-        self.registry = WorkerRegistry(folder / "workers.json")
-        for number in (1, 2):
-            fields = {"id": f"w{number}", "name": f"Worker {number}", "address": f"http://127.0.0.1:{9000 + number}"}
-            self.registry.add(make_entry(fields))
-        self.dialler = FakeDialler(self.clock)
-        self.spool = Spool(None, folder / "spool", memory_cap_bytes=0, disk_cap_bytes=1 << 24, recycle_cap_bytes=0)
-        self.fetcher = SpoolFetcher(self.spool)
-        self.pool = WorkerPool(self.registry, self.dialler, self.on_message, self.on_state, clock=self.clock)
-        self.choices: dict[str, dict[str, tuple[str, ...]]] = {}
-        self.coordinator = Coordinator(
-            registry=self.registry,
-            pool=self.pool,
-            queue=self.queue,
-            fetcher=self.fetcher,
-            clock=self.clock,
-            call_soon=asyncio.get_running_loop().call_soon_threadsafe,
-            make_watch=self.queue.make_watch,
-            own_choices=self.own_choices,
-        )
-
-    def own_choices(self, classes: Iterable[str]) -> tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]:
-        return frozenset(classes) & CLASSES, self.choices
-
-    async def on_message(self, worker_id: str, message: m.Message) -> None:
-        await self.coordinator.on_message(worker_id, message)
-
-    def on_state(self, worker_id: str, health: WorkerHealth) -> None:
-        self.coordinator.on_state(worker_id, health)
-
-    def end(self, worker_id: str) -> FakeLink:
-        return self.dialler.workers[worker_id][-1]
-
-    async def linked(self) -> None:
-        self.pool.start()
-        await until(lambda: all(health.state == "online" for health in self.pool.health().values()))
-
-    def post(self, seed: int = 5, wishes: Wishes | None = None, **inputs: Any) -> str:
-        """Plans and accepts a prompt as the interception does; returns the job's id."""
-        data: dict[str, Any] = {"prompt": prompt(seed, **inputs)}
-        run = self.coordinator.plan(data, wishes or Wishes())
-        assert run is not None
-        self.queue.waiting.append(run.job_id)
-        self.coordinator.accept(run.job_id)
-        return run.job_id
-
-    def finish(self, lease: m.Lease, seed: int) -> m.ItemFinished:
-        stored = self.spool.write(image(seed))
-        address = {"job_id": lease.job_id, "index": lease.index, "attempt": lease.attempt}
-        return m.ItemFinished(**address, manifest=stored.manifest.to_wire(), seconds=0.5)
-
-    async def close(self) -> None:
-        await self.coordinator.close()
-        await self.pool.stop()
-        self.spool.close()
-
-
-def prompt(seed: int, **inputs: Any) -> dict[str, Any]:
-    return {
-        "1": {"class_type": "DistributedSeed", "inputs": {"seed": seed}},
-        "2": {"class_type": "KitImage", "inputs": {"seed": ["1", 0]}},
-        "3": {"class_type": "DistributedCollector", "inputs": {"images": ["2", 0], **inputs}},
-    }
 
 
 @pytest.fixture
@@ -131,21 +21,6 @@ async def master(tmp_path: Path) -> AsyncIterator[Master]:
     await made.linked()
     yield made
     await made.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async def turn() -> None:
-        while not condition():
-            await asyncio.sleep(0.001)
-
-    await asyncio.wait_for(turn(), WAIT_S)
-
-
-async def heard(end: FakeLink, kind: type[m.Message]) -> Any:
-    while True:
-        message = await asyncio.wait_for(end.receive(), WAIT_S)
-        if isinstance(message, kind):
-            return message
 
 
 async def test_each_participant_gets_its_item_and_results_come_in_order(master: Master) -> None:
@@ -159,7 +34,7 @@ async def test_each_participant_gets_its_item_and_results_come_in_order(master: 
     for worker in ("w2", "w1"):  # the later item first
         lease = leases[worker]
         await master.end(worker).send(master.finish(lease, lease.prompt["1"]["inputs"]["seed"]))
-        await heard(master.end(worker), m.Release)
+        await heard(master.end(worker), m.Keep)
     assert not stage.finished
     master.queue.start(job_id)
     await asyncio.to_thread(stage.deliver_own, image(5))
@@ -168,6 +43,8 @@ async def test_each_participant_gets_its_item_and_results_come_in_order(master: 
     assert torch.equal(joined, torch.cat([image(seed)["images"].data for seed in (5, 6, 7)]))
     master.queue.end(job_id)
     await until(lambda: master.coordinator.view(job_id).gathered)
+    for worker in ("w1", "w2"):
+        await heard(master.end(worker), m.Release)
     assert master.coordinator.view(job_id).state == "done"
     assert master.coordinator.stage_of(job_id, "3") is None
 
@@ -342,11 +219,13 @@ async def test_what_nobody_else_is_left_for_comes_to_the_waiting_node(master: Ma
     master.queue.start(job_id)
     await asyncio.to_thread(stage.deliver_own, image(5))
     assert not stage.wanted
-    await asyncio.to_thread(stage.wait_for_others)
+    await asyncio.to_thread(stage.ask)
     await until(lambda: stage.wanted)
     while (request := stage.take_request()) is not None:
         place, attempt = request
         await asyncio.to_thread(stage.deliver_requested, place, attempt, image(5 + place))
+        await asyncio.to_thread(stage.ask)
+        await until(lambda: stage.wanted)
     await until(lambda: stage.finished)
     joined = stage.results()["images"]
     assert torch.equal(joined, torch.cat([image(seed)["images"].data for seed in (5, 6, 7)]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -348,3 +349,70 @@ def test_eight_threads_deliver_every_item_twice() -> None:
         thread.join(30)
     assert taken == [1] * count
     assert torch.equal(assembly.finish()["images"], torch.cat([image(k) for k in range(count)]))
+
+
+def test_apart_items_may_be_unlike_and_keep_their_values_in_order() -> None:
+    assembly = Assembly(4, joined=False)
+    latent = {"samples": image(2, 1, (4, 2, 2)), "type": "t"}
+    deliver(assembly, 2, {"value.0": Value(LATENT, latent), "value.1": Value(JSON, {"a": [1, "x"]})})
+    deliver(assembly, 0, {"value.0": Value(IMAGE, image(0, 1))})
+    assembly.put_local(1, {f"value.{n}": Value(IMAGE, image(n, 1, (5 + n, 4, 3))) for n in range(12)})
+    entries = assembly.entries()
+    assert list(entries) == [0, 1, 2]
+    assert torch.equal(entries[0][0], image(0, 1))
+    assert [part.shape[1] for part in entries[1]] == list(range(5, 17)), "not in the order of texts: 10 after 9"
+    assert torch.equal(entries[2][0]["samples"], latent["samples"])
+    assert entries[2][0]["type"] == "t"
+    assert entries[2][1] == {"a": [1, "x"]}
+    with pytest.raises(NotFound):
+        assembly.entries()
+
+
+def test_apart_items_of_nothing() -> None:
+    assembly = Assembly(2, joined=False)
+    deliver(assembly, 0, {})
+    assembly.put_local(1, {"value.0": Value(JSON, None), "value.1": Value(AUDIO, None), **sound(3)})
+    entries = assembly.entries()
+    assert entries[0] == ()
+    assert entries[1][:2] == (None, None)
+    assert entries[1][2]["sample_rate"] == 44_100
+    with pytest.raises(NotFound):
+        Assembly(1, joined=False).entries()
+
+
+def test_entries_are_ordinary_tensors_of_their_own() -> None:
+    source = image(0, 1)
+    with torch.inference_mode():
+        assembly = Assembly(1, joined=False)
+        assembly.put_local(0, {"value.0": Value(IMAGE, source)})
+        (entry,) = assembly.entries()[0]
+    entry.add_(1)
+    assert torch.equal(source, image(0, 1))
+
+
+def test_an_abandoned_example_is_replaced_by_another() -> None:
+    assembly = Assembly(4)
+    _, odd = packed(picture(0, size=(9, 9, 3)))
+    first = assembly.sink_for(0, odd)
+    second = assembly.sink_for(1, odd)
+    assert first is not None
+    assert second is not None
+    assembly.abandon(first)
+    with pytest.raises(InvalidInput, match=r"of item 1 9×9×3"):
+        assembly.put_local(2, picture(2))
+    assembly.abandon(second)
+    assert assembly.put_local(2, picture(2))
+    with pytest.raises(InvalidInput, match=r"of item 2 3×4×3"):
+        assembly.sink_for(3, odd)
+
+
+def test_many_items_are_taken_in_time_that_grows_with_their_number_only() -> None:
+    """Comparing each with all before it would be two hundred million steps."""
+    count = 20_000
+    assembly = Assembly(count)
+    value = {"x": Value(MASK, torch.zeros(1, 1, 1))}
+    started_s = time.perf_counter()
+    for index in range(count):
+        assembly.put_local(index, value)
+    assert assembly.finish()["x"].shape == (count, 1, 1)
+    assert time.perf_counter() - started_s < 20

@@ -13,8 +13,8 @@ from flotilla.workers.key import FleetKey
 
 KEY = FleetKey(b"the fleet's own secret, long enough")
 OTHER_KEY = FleetKey(b"a secret of quite another fleet....")
-MASTER = Identity("master-id", "Master", "0.2.0")
-WORKER = Identity("worker-id", "GPU box", "0.1.0")
+MASTER = Identity("master-id", "Master", "0.2.0", "master-home")
+WORKER = Identity("worker-id", "GPU box", "0.1.0", "worker-home")
 
 Messages = list[dict[str, Any]]
 
@@ -63,9 +63,10 @@ def test_two_that_share_the_key() -> None:
         "0.1.0",
     )
     assert at_worker.peer.instance_id == "master-id"
+    assert (at_master.peer.home_id, at_worker.peer.home_id) == ("worker-home", "master-home")
     assert at_master.peer.proved
     assert at_worker.peer.proved
-    assert at_master.peer.protocol == 1
+    assert at_master.peer.protocol == 2
     assert at_master.session.key.hex() not in repr(at_master)
 
 
@@ -119,13 +120,15 @@ def test_a_dialler_with_a_key_refuses_a_worker_that_lets_everybody_in() -> None:
 
 
 def test_other_protocols_are_named_on_both_sides() -> None:
-    later = replace(MASTER, protocol_min=2, protocol_max=3, version="9.0.0")
+    later = replace(MASTER, protocol_min=3, protocol_max=4, version="9.0.0")
     error = refused(Dialler(KEY, later), Acceptor(KEY, WORKER, True))
     assert error.reason == "protocol"
-    for part in ("link protocol 2 to 3", "9.0.0", "link protocol 1", "0.1.0", "GPU box", "Master"):
+    for part in ("link protocol 3 to 4", "9.0.0", "link protocol 2", "0.1.0", "GPU box", "Master"):
         assert part in error.message
+    earlier = replace(MASTER, protocol_min=1, protocol_max=1)
+    assert refused(Dialler(KEY, earlier), Acceptor(KEY, WORKER, True)).reason == "protocol"
     with pytest.raises(Refusal) as caught:
-        Dialler(KEY, MASTER).receive({"type": "hello", "protocol_min": 2, "protocol_max": 2, "shape": "of the future"})
+        Dialler(KEY, MASTER).receive({"type": "hello", "protocol_min": 9, "protocol_max": 9, "shape": "of the future"})
     assert caught.value.reason == "protocol"
 
 
@@ -185,9 +188,9 @@ def test_a_proof_from_a_second_conversation_at_the_same_time_fails() -> None:
         acceptor.receive(masters_proof)
 
 
-@pytest.mark.parametrize("field", ["name", "version", "instance_id", "nonce", "protocol_max", "keyed"])
+@pytest.mark.parametrize("field", ["name", "version", "instance_id", "home_id", "nonce", "protocol_max", "keyed"])
 def test_a_hello_changed_on_the_way_fails(field: str) -> None:
-    changed = {"nonce": "2" * 64, "protocol_max": 2, "keyed": False}
+    changed = {"nonce": "2" * 64, "protocol_max": 3, "keyed": False}
     dialler, acceptor = Dialler(KEY, MASTER), Acceptor(KEY, WORKER, True)
     with pytest.raises(Refusal):
         hello = {**dialler.start()[0], field: changed.get(field, "mallory")}
@@ -216,6 +219,9 @@ def hello_with(**changes: Any) -> dict[str, Any]:
         hello_with(nonce=None),
         hello_with(instance_id=""),
         hello_with(instance_id="x" * 101),
+        hello_with(home_id=""),
+        hello_with(home_id="x" * 101),
+        hello_with(home_id=None),
         hello_with(name="x" * 101),
         hello_with(keyed="yes"),
         hello_with(keyed=1),

@@ -15,8 +15,10 @@ from flotilla.workers.messages import (
     Capabilities,
     ItemFailed,
     ItemFinished,
+    ItemPreview,
     ItemProgress,
     ItemStarted,
+    Keep,
     Lease,
     LeaseAccepted,
     LeaseRefused,
@@ -47,12 +49,14 @@ LEASE: dict[str, Any] = {
 EXAMPLES: list[Message] = [
     Lease(**LEASE),
     Stop(**ITEM),
+    Keep(**ITEM),
     Release(**ITEM),
     AskCapabilities(),
     LeaseAccepted(**ITEM),
     LeaseRefused(**ITEM, reason="invalid", message="no such node", node_errors={"1": {"errors": []}}),
     ItemStarted(**ITEM),
     ItemProgress(**ITEM, fraction=0.5, node_id="3", label="KSampler"),
+    ItemPreview(**ITEM, node_id="3", format="jpeg", data="/9j/4AAQ", width=512, height=384),
     ItemFinished(**ITEM, manifest={"values": []}, seconds=1.5),
     ItemFailed(**ITEM, kind="error", message="boom", traceback=["a", "b"], retry=True),
     Capabilities(data={"nodes": []}),
@@ -107,11 +111,35 @@ def test_values_that_json_has_no_word_for_survive() -> None:
         '{"type":"item_finished","job_id":"j","index":0,"attempt":0,"manifest":[],"seconds":1}',
         '{"type":"item_progress","job_id":"j","index":0,"attempt":0,"fraction":"1"}',
         '{"type":"item_progress","job_id":"j","index":0,"attempt":0,"fraction":NaN}',
+        '{"type":"keep","job_id":"j","index":0}',
     ],
 )  # fmt: skip
 def test_rubbish_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         parse_message(text)
+
+
+PREVIEW: dict[str, Any] = {
+    "type": "item_preview", **ITEM, "node_id": "3", "format": "jpeg", "data": "/9j/4A==", "width": 512, "height": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"format": "png"}, {"data": ""}, {"data": "/9j/4A== "}, {"data": "<svg>"}, {"data": "/9j/===="}, {"width": 0},
+        {"data": "A" * (messages.MAX_PREVIEW_CHARS + 4)}, {"height": 1e6}, {"height": messages.MAX_PREVIEW_PX + 1},
+    ],
+)  # fmt: skip
+def test_previews_have_their_limits(odd: dict[str, Any]) -> None:
+    assert parse_message(json.dumps(PREVIEW)).type == "item_preview"
+    with pytest.raises(InvalidInput):
+        parse_message(json.dumps({**PREVIEW, **odd}))
+
+
+def test_the_largest_preview_goes_in_one_frame() -> None:
+    preview = {**PREVIEW, "data": "A" * messages.MAX_PREVIEW_CHARS, "node_id": "n" * messages.MAX_ID_CHARS}
+    assert len(list(split(dump(parse_message(json.dumps(preview)))))) == 1
 
 
 @pytest.mark.parametrize("field", list(LEASE))

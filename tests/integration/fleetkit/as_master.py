@@ -17,7 +17,9 @@ from flotilla.workers.tokens import issue
 from .background import Background
 
 BLOBS = "/distributed/v2/blobs/"
-IDENTITY = Identity(instance_id="00000000-0000-4000-8000-00000000ab1e", name="test master", version="0.0.1")
+IDENTITY = Identity(
+    instance_id="00000000-0000-4000-8000-00000000ab1e", name="test master", version="0.0.1", home_id="test-master"
+)
 
 
 class LinkedMaster(Background):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
@@ -21,6 +22,9 @@ Result = TypeVar("Result")
 Self = TypeVar("Self", bound="Background")
 
 CALL_TIMEOUT_S = 10.0
+
+PREVIEW, PREVIEW_WITH_METADATA = 1, 4
+"""The host's numbers of binary messages that carry a picture."""
 
 
 class Background:
@@ -70,11 +74,15 @@ class Listener(Background):
     Attributes:
         client_id: To be sent with the prompts whose messages are wanted.
         messages: ``(type, data)`` of every message so far.
+        pictures: ``(metadata, image file)`` of every preview so far; older clients get no metadata.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, takes_metadata: bool = True) -> None:
+        """``takes_metadata``: whether it tells the host that it can show pictures on any node."""
         self.client_id = uuid.uuid4().hex
         self.messages: list[tuple[str, dict[str, Any]]] = []
+        self.pictures: list[tuple[dict[str, Any], bytes]] = []
+        self._takes_metadata = takes_metadata
         self._url = f"{client.url}/ws?clientId={self.client_id}"
 
     def __enter__(self: Self) -> Self:
@@ -85,6 +93,8 @@ class Listener(Background):
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession()
         self._socket = await self._session.ws_connect(self._url, max_msg_size=0)
+        flags = {"supports_preview_metadata": self._takes_metadata}
+        await self._socket.send_json({"type": "feature_flags", "data": flags})
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -92,6 +102,16 @@ class Listener(Background):
             if message.type == aiohttp.WSMsgType.TEXT:
                 told = json.loads(message.data)
                 self.messages.append((told["type"], told["data"]))
+            elif message.type == aiohttp.WSMsgType.BINARY:
+                self._see(message.data)
+
+    def _see(self, data: bytes) -> None:
+        (kind,) = struct.unpack_from(">I", data)
+        if kind == PREVIEW:
+            self.pictures.append(({}, data[8:]))
+        elif kind == PREVIEW_WITH_METADATA:
+            (count,) = struct.unpack_from(">I", data, 4)
+            self.pictures.append((json.loads(data[8 : 8 + count]), data[8 + count :]))
 
     async def _close(self) -> None:
         await self._socket.close()
@@ -100,7 +120,11 @@ class Listener(Background):
 
     def of(self, kind: str, prompt_id: str) -> list[dict[str, Any]]:
         """The messages of one type about one prompt."""
-        return [data for name, data in self.messages if name == kind and data.get("prompt_id") == prompt_id]
+        return [data for data in self.told(kind) if data.get("prompt_id") == prompt_id]
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """All messages of one type."""
+        return [data for name, data in list(self.messages) if name == kind]
 
 
 class Server(Background):

@@ -11,7 +11,8 @@ from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 from .client import Client
-from .fleets import KIT_NODES, entry_for, odd_copy, restore, shared_fleet, spool_is_empty
+from .faulty import FaultyFleet, shared_faulty_fleet
+from .fleets import KIT_NODES, entry_for, forget_unfinished, odd_copy, restore, shared_fleet, spool_is_empty
 from .waiting import eventually
 
 
@@ -71,6 +72,16 @@ def settled(fleet: Fleet, master: Client, w1: Client, w2: Client) -> Iterator[No
     try:
         for client in (master, w1, w2):
             eventually(client.idle, f"{client} is idle after the test")
+        forget_unfinished(master)
+        for client in (master, w1, w2):
             eventually(partial(spool_is_empty, client), f"the spool of {client} is empty after the test")
     finally:
         restore(master, fleet)
+
+
+@pytest.fixture
+def faulty(pytestconfig: pytest.Config) -> Iterator[FaultyFleet]:
+    """The fleet whose instances and cables may be broken (see `faulty.FaultyFleet`); whole again after the test."""
+    faulty = shared_faulty_fleet(pytestconfig)
+    yield faulty
+    faulty.restore()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 from .client import Client
+from .graphs import SEED, images_alone
 from .waiting import eventually
 
 KIT_NODES = REPOSITORY / "tests" / "kit_nodes"
@@ -24,7 +27,16 @@ BARE = "bare"
 ONLY_W1 = "only-w1.safetensors"
 """A name in KitCombo's list that only w1 has."""
 
-DEFAULT_SETTINGS = {"master_delegate_only": False, "max_attempts": 3, "queue_ahead": 2, "worker_slots": 2}
+DEFAULT_SETTINGS = {
+    "master_delegate_only": False,
+    "max_attempts": 3,
+    "queue_ahead": 2,
+    "stall_factor": 3.0,
+    "worker_slots": 2,
+}
+
+UNFINISHED = ("failed", "partial", "interrupted")
+"""How jobs end whose results are kept, to be used again, until they are forgotten."""
 
 _RARE = {"FLOTILLA_KIT_RARE": "1"}
 _shared: Fleet | None = None
@@ -112,6 +124,31 @@ def count_of(instance: Instance, name: str) -> int:
     """How many times KitCount ran on an instance under this name."""
     path = instance.folder / "output" / f"kit_count_{name}.txt"
     return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+
+
+def executions(instances: Iterable[Instance], name: str) -> Counter[int]:
+    """How many times each item was computed on all these instances together: KitCount's lines under this name."""
+    lines = [
+        line
+        for instance in instances
+        for path in instance.folder.glob(f"output/kit_count_{name}.txt")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    return Counter(int(line.split()[1]) for line in lines)
+
+
+def rows_alone(bare: Client, instance: Instance, count: int, *, seed: int = SEED, size_px: int = 32) -> list[str]:
+    """The hashes of the images that the single server ``bare``, which is ``instance``, makes of ``count`` seeds."""
+    seeds = [seed + k for k in range(count)]
+    bare.run(images_alone(seeds, size_px=size_px))
+    return [row for one in seeds for row in tensor(instance, f"alone-{one}")["rows"]]
+
+
+def forget_unfinished(master: Client) -> None:
+    """Forgets the jobs that failed or were left half done, and with them the results that are kept for them."""
+    for state in UNFINISHED:
+        for job in master.get(f"/distributed/v2/jobs?state={state}&limit=200")["jobs"]:
+            master.request("DELETE", f"/distributed/v2/jobs/{job['id']}", {})
 
 
 def spool_is_empty(client: Client) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
@@ -75,6 +76,41 @@ def image_alone(prefix: str, *, seed: int, batch: int = 1, size_px: int = 32) ->
     """What one item of `images` is on a single server."""
     graph = Graph()
     graph.hash(graph.image(seed, batch=batch, size_px=size_px), prefix)
+    return graph.prompt
+
+
+def pulled(
+    prefix: str,
+    items: int,
+    *,
+    seed: int = SEED,
+    size_px: int = 32,
+    delay_s: float = 0.0,
+    speeds: str = "",
+    fault: Callable[[Graph, Link, Link], Link] | None = None,
+    **how: Any,
+) -> Prompt:
+    """``items`` noise images, pulled by whoever is free, collected and recorded.
+
+    Each takes ``delay_s`` (at the speeds of KitSlow) and is counted under ``prefix`` when it is made. ``fault`` puts more
+    nodes in front of the delay: it is given the graph, the image and the item's number, and returns the image.
+    """
+    graph = Graph()
+    image = graph.image(graph.seed(seed), size_px=size_px, salt=prefix)
+    index = graph.add("DistributedItem")
+    if fault is not None:
+        image = fault(graph, image, index)
+    slow = graph.add("KitSlow", image=image, delay_s=delay_s, steps=10, speeds=speeds)
+    counted = graph.add("KitCount", image=slow, name=prefix, index=index)
+    graph.hash(graph.collect(counted, items=items, **how), prefix)
+    return graph.prompt
+
+
+def images_alone(seeds: list[int], *, size_px: int = 32) -> Prompt:
+    """The images of these seeds on a single server, each recorded as ``alone-<seed>``."""
+    graph = Graph()
+    for seed in seeds:
+        graph.hash(graph.image(seed, size_px=size_px), f"alone-{seed}")
     return graph.prompt
 
 

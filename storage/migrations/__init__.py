@@ -1,0 +1,1 @@
+"""Alembic's scripts. They import nothing of this package: alembic loads them by path, outside any package."""
