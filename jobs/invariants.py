@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections import Counter
 
 from .forecast import STALL_MIN_S
-from .ledger import RELEASED_AT_ONCE, Ledger
+from .ledger import Ledger
 from .model import MAX_COPIES, Attempt, Group, Item, Job, Participant
 from .selection import may_ask, open_to_asks, takers
-from .states import AT_WORK, LEADS, OPEN_ATTEMPT, AttemptState, ItemState, JobState, ParticipantState, Waits
+from .states import (
+    AT_WORK,
+    LEADS,
+    OPEN_ATTEMPT,
+    AttemptState,
+    ItemState,
+    JobState,
+    ParticipantState,
+    Waits,
+)
 from .transitions import InvariantBroken
 
 _WITH_FAILURE = frozenset({JobState.PARTIAL, JobState.FAILED, JobState.CANCELLED, JobState.DROPPED})
@@ -168,7 +177,7 @@ def _check_result(item: Item, attempt: Attempt) -> None:
     if attempt.state in (AttemptState.FETCHING, AttemptState.SPARE):
         must(attempt.holds_result, "a result is to be fetched that nobody keeps")
     if attempt is item.winner:
-        is_over = job.state in RELEASED_AT_ONCE or (job.state is JobState.DONE and job.gathered)
+        is_over = not job.state.wants_results or (job.state is JobState.DONE and job.gathered)
         must(attempt.holds_result != is_over, "a result is kept for nobody, or was given up too early")
     else:
         must(not attempt.holds_result or item.state.is_open, "a result is kept that nobody will take")

@@ -29,9 +29,6 @@ from .transitions import (
 )
 from .waiting import WaitingRoom
 
-RELEASED_AT_ONCE = frozenset({JobState.CANCELLED, JobState.DROPPED})
-"""Ends after which nobody wants any result of the job."""
-
 
 class Ledger:
     """All records. ``now_s`` is the time of the event being handled.
@@ -219,7 +216,7 @@ class Ledger:
             self.timers.clear(group)
         for participant_id in job.participants:
             del self.participants[participant_id].jobs[job.id]
-        if to in RELEASED_AT_ONCE:
+        if not to.wants_results:
             self.release_kept(job)
         self._finished.append(FinishJob(job.id, to, failure))
 

@@ -22,6 +22,11 @@ class JobState(str, Enum):
         """Whether anything can still become of it."""
         return self in _OPEN_JOB
 
+    @property
+    def wants_results(self) -> bool:
+        """Whether anybody can want the results of a job in this state."""
+        return self not in (JobState.CANCELLED, JobState.DROPPED)
+
 
 class ItemState(str, Enum):
     """What has become of an item. With several attempts at work it is the state of the leading one."""

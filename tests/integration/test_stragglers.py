@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fleetkit.client import Client
@@ -16,8 +17,7 @@ from devtools.instances import Instance
 
 SPEEDS = {"w1": 4.0, "w2": 1.0, "w3": 1.0}
 SLOW_ITEM_S = 3.0
-UNEVEN_ITEMS = 36
-"""18 s of work: hosts collect garbage every 10 s, all at once and for half a second and more on a busy test machine."""
+UNEVEN_ITEMS = 24
 
 ABOVE_BOUND = 1.10
 
@@ -32,18 +32,40 @@ def lower_bound_s(items: int) -> float:
     return ends_s[items - 1]
 
 
+def queue_share(bare: Client, items: int, delay_s: float) -> str:
+    """Queues on a plain ComfyUI what one participant has to compute, item by item; the last prompt's id."""
+    ids = []
+    for number in range(items):
+        graph = Graph()
+        slow = graph.add("KitSlow", image=graph.image(number), delay_s=delay_s, steps=10)
+        graph.hash(slow, "share")
+        ids.append(bare.queue(graph.prompt))
+    return ids[-1]
+
+
 def test_mbt3_uneven_machines_finish_together(faulty: FaultyFleet, bare: Client, bare_instance: Instance) -> None:
-    """From the request to the end of the prompt, with everything that is not computing."""
+    """From the request to the end of the prompt, with everything that is not computing.
+
+    A plain ComfyUI computes the fastest one's share beside it: what it needs beyond the delays is the host's own, and on
+    a busy test machine that alone may be more than is allowed.
+    """
     faulty.master.change_settings(master_delegate_only=True)
     speeds = ",".join(f"{name}={speed}" for name, speed in SPEEDS.items())
     faulty.master.run(pulled("warm-up-uneven", 2 * len(SPEEDS)))
-    began_s = time.monotonic()
-    job = faulty.master.run(pulled("uneven", UNEVEN_ITEMS, delay_s=SLOW_ITEM_S, speeds=speeds))
-    took_s = time.monotonic() - began_s
     bound_s = lower_bound_s(UNEVEN_ITEMS)
+    fast_item_s = SLOW_ITEM_S / SPEEDS["w1"]
+    with ThreadPoolExecutor(1) as pool:
+        began_s = time.monotonic()
+        last = queue_share(bare, round(bound_s / fast_item_s), fast_item_s)
+        plain = pool.submit(lambda: (bare.succeeded(last), time.monotonic() - began_s))
+        job = faulty.master.run(pulled("uneven", UNEVEN_ITEMS, delay_s=SLOW_ITEM_S, speeds=speeds))
+        took_s = time.monotonic() - began_s
+        plain_s = plain.result()[1]
     shares = Counter(item["participant"] for item in faulty.master.job(job)["items"])
-    print(f"{took_s:.2f} s, {took_s / bound_s:.3f} of the lower bound {bound_s:.2f} s; {dict(shares)}")
-    assert took_s <= ABOVE_BOUND * bound_s
+    print(
+        f"{took_s:.2f} s, {took_s / bound_s:.3f} of the lower bound {bound_s:.2f} s; {dict(shares)}; plain {plain_s:.2f} s"
+    )
+    assert took_s <= ABOVE_BOUND * max(bound_s, plain_s)
     assert shares["w1"] > 3 * max(shares["w2"], shares["w3"])
     assert tensor(faulty.fleet.master, "uneven")["rows"] == rows_alone(bare, bare_instance, UNEVEN_ITEMS)
 
