@@ -24,9 +24,10 @@ QUALITIES = (80, 60, 40)
 SMALLEST_EDGE_PX = 32
 SHOWN_QUALITY = 85
 
-STRIP_PX = 24
-STRIP_MARGIN_PX = 6
-FONT_PX = 14
+# Nodes show previews at a third of this size or less.
+STRIP_PX = 52
+STRIP_MARGIN_PX = 12
+FONT_PX = 36
 STRIP_COLOUR = (0, 0, 0)
 TEXT_COLOUR = (255, 255, 255)
 ELLIPSIS = "…"

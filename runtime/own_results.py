@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from ..transport.assemble import Assembly
 from ..transport.fetch import read_local
 from ..transport.manifest import BlobManifest
+from ..transport.readers import in_reader
 from ..transport.spool import Spool
 from ..transport.uses import Adopted, StoredBlob
 from ..transport.values import Value
@@ -75,15 +76,15 @@ class OwnResults:
     async def load(self, manifest: BlobManifest, assembly: Assembly, place: int) -> None:
         """Reads a result back into ``assembly``. Raises NotFound or InvalidBlob."""
         path = self._spool.open(manifest.hash)
-        sink = await asyncio.to_thread(assembly.sink_for, place, manifest)
+        sink = await in_reader(assembly.sink_for, place, manifest)
         if sink is None:
             return
         try:
-            await asyncio.to_thread(read_local, path, manifest, sink)
+            await in_reader(read_local, path, manifest, sink)
         except BaseException:
             assembly.abandon(sink)
             raise
-        await asyncio.to_thread(assembly.arrived, sink)
+        await in_reader(assembly.arrived, sink)
 
     async def close(self) -> None:
         """Waits for nothing: what is being written is only a second copy."""

@@ -10,6 +10,7 @@ from typing import Any
 from ..transport.assemble import Assembly
 from ..transport.fetch import Sink, fetch_http, read_local
 from ..transport.manifest import BlobManifest
+from ..transport.readers import in_reader
 from ..transport.samehost import NonceOffer, blob_path, prove
 from ..utils.clock import Clock
 from ..utils.errors import FlotillaError, NotFound
@@ -65,7 +66,7 @@ class ResultFetcher:
 
         ``link`` gives the worker's present link, whose session signs the request; a lost one may be back by then.
         """
-        sink = await asyncio.to_thread(assembly.sink_for, place, manifest)
+        sink = await in_reader(assembly.sink_for, place, manifest)
         if sink is None:
             return  # another participant was first
         try:
@@ -74,7 +75,7 @@ class ResultFetcher:
         except BaseException:
             assembly.abandon(sink)
             raise
-        await _uncancelled(asyncio.to_thread(assembly.arrived, sink))
+        await _uncancelled(in_reader(assembly.arrived, sink))
 
     async def _read_over_http(
         self, address: WorkerAddress, link: Callable[[], Link | None], manifest: BlobManifest, sink: Sink
@@ -93,7 +94,7 @@ class ResultFetcher:
     async def _read_directly(self, worker_id: str, manifest: BlobManifest, sink: Sink) -> bool:
         for folder in self._folders.get(worker_id, ()):
             try:
-                await _uncancelled(asyncio.to_thread(read_local, blob_path(folder, manifest.hash), manifest, sink))
+                await _uncancelled(in_reader(read_local, blob_path(folder, manifest.hash), manifest, sink))
                 return True
             except NotFound:
                 continue

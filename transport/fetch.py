@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ from .http_get import HttpGet, Interrupted, Target
 from .limits import DEFAULT_LIMITS, DEFAULT_POLICY, FetchPolicy, TransportLimits
 from .local_read import read_local
 from .manifest import BlobManifest
+from .readers import READERS, in_reader
 from .receive import Reception, Sink
 
 __all__ = ["Sink", "fetch_http", "read_local"]
@@ -36,7 +38,7 @@ async def fetch_http(
 ) -> None:
     """Fetches the blob at ``url`` into ``sink`` and verifies it; extra memory is one window and the header.
 
-    A thread of its own reads and hashes, the event loop only waits. ``headers`` is asked anew for each try;
+    Another thread reads and hashes, the event loop only waits. ``headers`` is asked anew for each try;
     ``on_bytes`` gets, on the event loop, the number of bytes that just came (bytes that come twice count twice).
     Redirects and proxies are not followed. Cancelling it cuts the connection and leaves the sink alone.
 
@@ -48,12 +50,12 @@ async def fetch_http(
     report = _Report(asyncio.get_running_loop(), on_bytes)
     await _bring(target, reception, manifest, headers, policy, sleep, report, tls)
     try:
-        await asyncio.to_thread(reception.verify)
+        await in_reader(reception.verify)
     except InvalidBlob as fault:
         log.warning("blob arrived wrong, fetching it once more", blob=manifest.hash, reason=fault.message)
         reception.restart()
         await _bring(target, reception, manifest, headers, policy, sleep, report, tls)
-        await asyncio.to_thread(reception.verify)
+        await in_reader(reception.verify)
 
 
 async def _bring(
@@ -93,28 +95,7 @@ async def _bring(
 
 
 async def _run_in_thread(attempt: HttpGet, size_bytes: int, policy: FetchPolicy) -> None:
-    """Runs ``attempt`` in a daemon thread: at shutdown nobody has to wait for a peer that is silent."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            attempt.run(size_bytes)
-        except BaseException as fault:  # it is handed to whoever waits
-            error = fault
-        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=work, name="flotilla-fetch", daemon=True).start()
+    done = READERS.submit(functools.partial(attempt.run, size_bytes))
     try:
         await asyncio.shield(done)
     except asyncio.CancelledError:

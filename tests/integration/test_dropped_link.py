@@ -71,7 +71,7 @@ def test_cut_for_longer_than_the_job_lasts(
     eventually(lambda: far.queued()[0], "far works on its item")
     cable.cut()
     told = checked(job, "long-cut", fleet, master, bare)
-    assert told["items"][3]["participant"] in ("w1", "w2")
+    assert told["items"][3]["participant"] != "far"
     cable.mend()
     eventually(lambda: master.states()["far"] == "online", "far is linked again", BACK_WITHIN_S)
     eventually(far.idle, "nothing is left at work")
@@ -84,7 +84,7 @@ def test_cut_before_the_worker_has_begun(fleet: Fleet, master: Client, bare: Cli
     stranger["1"]["inputs"].update(delay_s=60.0, salt="in-front")
     running = far.queue(stranger)
     eventually(lambda: far.queued()[0] == [running], "the stranger's prompt runs")
-    job = master.queue(images("behind"))
+    job = master.queue(images("behind", delay_s=1.5))  # who is idle would take over what waits
     eventually(lambda: far.queued()[1], "our item waits behind it")
     cable.cut()
     checked(job, "behind", fleet, master, bare)
