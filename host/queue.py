@@ -88,3 +88,7 @@ class ComfyQueue:
                     node_type=str(data.get("node_type", "")),
                 )
         return Outcome("success" if status.get("status_str") == "success" else "error")
+
+    def forget_outcome(self, prompt_id: str) -> None:
+        """Takes the prompt out of the history, so that another one can have its id. Harmless if it is not there."""
+        self._queue.delete_history_item(prompt_id)

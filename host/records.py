@@ -108,6 +108,10 @@ class HostQueue(Protocol):
         """How the prompt ended."""
         ...
 
+    def forget_outcome(self, prompt_id: str) -> None:
+        """Takes the prompt out of the history."""
+        ...
+
 
 class PromptWatch(Protocol):
     """Tells when prompts start and end, see `execution.CachePromptWatch`."""

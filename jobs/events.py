@@ -95,9 +95,10 @@ class JobCancelled:
 
 @dataclass(frozen=True, slots=True)
 class PromptEnded:
-    """The master's prompt of this job ended, whatever way. A job still open is then needed by nobody."""
+    """The master's prompt of this job ended. A job still open then fails if the prompt did, and is needed by nobody else."""
 
     job_id: str
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Forecast:
             if attempt.state is AttemptState.RUNNING:
                 at_s += self._remaining_s(attempt, seconds)
             elif is_first:  # it should have begun when its participant was free for it
-                at_s += _left_s(seconds, self._books.now_s - max(attempt.leased_s, participant.free_since_s))
+                at_s += _left_s(seconds, self.waits_s(attempt))
             else:
                 at_s += seconds
             is_first = False
@@ -76,6 +76,11 @@ class Forecast:
         """How long an attempt has run, or been waited for."""
         began_s = attempt.leased_s if attempt.started_s is None else attempt.started_s
         return self._books.now_s - began_s
+
+    def waits_s(self, attempt: Attempt) -> float:
+        """For how long an attempt that has not begun could have, if nothing of ours was before it."""
+        free_since_s = self._books.participants[attempt.participant_id].free_since_s
+        return self._books.now_s - max(attempt.leased_s, free_since_s)
 
     def silent_s(self, attempt: Attempt) -> float:
         """How long nothing was heard of the attempt."""

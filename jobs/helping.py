@@ -15,6 +15,10 @@ from .states import AttemptState, ItemState, JobState
 TAKEOVER_GAIN = 0.1
 """An attempt is taken over if it ends earlier by at least this share of what the item takes at the new place."""
 
+TAKEOVER_GRACE_S = 5.0
+"""What lies first with a participant that does nothing else for us is thought to begin soon for so long: its host may be
+tidying up, or at work for somebody else."""
+
 COPY_GAIN = 1.5
 """An item is copied if what is left of it is more than this many times what all of it takes at the idle participant."""
 
@@ -100,9 +104,12 @@ class Helping:
             if attempt.state is AttemptState.LEASED and not attempt.asked
         }
         for holder_id in holders:
+            is_first = True
             for attempt, done_s in self._forecast.schedule(self._books.participants[holder_id]):
                 is_here = attempt in group.at_work and not attempt.asked
-                if is_here and attempt.state is AttemptState.LEASED and len(attempt.item.live) == 1:
+                begins_soon = is_first and self._forecast.waits_s(attempt) < TAKEOVER_GRACE_S
+                is_first = False
+                if is_here and attempt.state is AttemptState.LEASED and len(attempt.item.live) == 1 and not begins_soon:
                     yield attempt, done_s
 
     def _copy(self, group: Group, helpers: list[str]) -> list[str]:

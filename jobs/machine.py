@@ -210,6 +210,10 @@ class Machine:
         self._end_if_open(event.job_id, JobState.CANCELLED, Failure(FailureKind.CANCELLED, event.reason))
 
     def _prompt_ended(self, event: ev.PromptEnded) -> None:
+        job = self._books.jobs.get(event.job_id)
+        if event.failure is not None and job is not None and job.state is JobState.RUNNING:
+            self._end_if_open(event.job_id, JobState.FAILED, event.failure)
+            return
         failure = Failure(FailureKind.CANCELLED, "The prompt ended without needing it.")
         self._end_if_open(event.job_id, JobState.CANCELLED, failure)
 

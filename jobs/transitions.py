@@ -17,7 +17,7 @@ JOB_TRANSITIONS: dict[tuple[Jb, Jb], str] = {
     (Jb.PLANNED, Jb.CANCELLED): "somebody stopped it, or its prompt ended",
     (Jb.RUNNING, Jb.DONE): "the last result is here",
     (Jb.RUNNING, Jb.PARTIAL): "nothing is open any more, and what is missing may be missing",
-    (Jb.RUNNING, Jb.FAILED): "an item failed too often, or nobody can run it",
+    (Jb.RUNNING, Jb.FAILED): "an item failed too often, nobody can run it, or the master's prompt failed",
     (Jb.RUNNING, Jb.CANCELLED): "somebody stopped it, or its prompt ended without needing it",
     (Jb.RUNNING, Jb.DROPPED): "the host refused the prompt after all",
     (Jb.PLANNED, Jb.INTERRUPTED): "the master stopped; its journal says so when it starts again",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..graph.plan import ItemPlan, JobPlan, StagePlan
-from ..host.records import HostQueue, HostScreen, MakeWatch
+from ..host.records import HostQueue, HostScreen, MakeWatch, Outcome
 from ..jobs import events as ev
 from ..jobs import instructions as ins
 from ..jobs.machine import Machine
@@ -47,6 +47,7 @@ from .stage import StageRun
 from .strangers import RESUMABLE, Strangers
 from .transfers import Transfers
 from .wishes import Wishes
+from .wording import prompt_failure
 
 log = get_logger("coordinator")
 
@@ -279,11 +280,11 @@ class Coordinator:
             self._activate(run)
         self._own_work.prompt_started(run)
 
-    def prompt_ended(self, prompt_id: str) -> None:
+    def prompt_ended(self, prompt_id: str, outcome: Outcome | None) -> None:
         """The host is done with a prompt: if it is a job that is still open, nobody needs it any more."""
         run = self._jobs.get(prompt_id)
         if run is not None and run.stages:
-            self._feed(ev.PromptEnded(prompt_id))
+            self._feed(ev.PromptEnded(prompt_id, prompt_failure(outcome)))
             self._feed(ev.JobGathered(prompt_id))
             run.release_memory()
             self._forget_oldest()

@@ -52,7 +52,7 @@ class Display:
             return
         stage.show(plan.k, item.fraction, done=item.state == DONE)
         missing = _missing_of(run, stage)
-        if missing and stage.plan.on_failure == "partial" and _is_over(run, stage):
+        if missing and stage.plan.on_failure == "partial" and _is_over(run, stage, missing):
             stage.finish(None, missing)
 
     def preview(self, run: JobRun, worker_id: str, message: m.ItemPreview) -> None:
@@ -107,5 +107,6 @@ def _missing_of(run: JobRun, stage: StageRun) -> dict[int, str]:
     return {item.k: run.missing[item.index] for item in stage.plan.items if item.index in run.missing}
 
 
-def _is_over(run: JobRun, stage: StageRun) -> bool:
-    return all(item.index in run.ended_items for item in stage.plan.items)
+def _is_over(run: JobRun, stage: StageRun, missing: dict[int, str]) -> bool:
+    """Whether a stage can go on with what there is. If there is nothing, its job fails."""
+    return len(missing) < stage.count and all(item.index in run.ended_items for item in stage.plan.items)

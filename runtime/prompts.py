@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ..host.records import HostQueue, MakeWatch
+from ..host.records import HostQueue, MakeWatch, Outcome
 from ..utils.background import Background
+from .followers import outcome_of
 from .jobrun import JobRun
 
 RECONCILE_EVERY_S = 0.25
@@ -22,18 +23,19 @@ class PromptFollower:
         call_soon: Callable[..., None],
         unfinished: Callable[[], list[JobRun]],
         started: Callable[[str], None],
-        ended: Callable[[str], None],
+        ended: Callable[[str, Outcome | None], None],
     ) -> None:
-        """``unfinished`` lists the jobs whose prompts matter; ``started`` and ``ended`` take a prompt's id, on the
-        server's loop, also more than once."""
+        """``unfinished`` lists the jobs whose prompts matter; ``started`` takes a prompt's id, also more than once,
+        ``ended`` that and how it ended (None: it never ran). Both are called on the server's loop."""
         self._queue = queue
         self._unfinished = unfinished
         self._started = started
         self._ended = ended
+        self._ending: set[str] = set()
         self._background = Background("prompts")
         self._reconciler: asyncio.Task[None] | None = None
         self._hook = make_watch(
-            lambda prompt_id: call_soon(started, prompt_id), lambda prompt_id: call_soon(ended, prompt_id)
+            lambda prompt_id: call_soon(started, prompt_id), lambda prompt_id: call_soon(self._has_ended, prompt_id)
         )
 
     def watch(self) -> None:
@@ -56,7 +58,20 @@ class PromptFollower:
                     if not self._hook.available:
                         self._started(run.job_id)
                 elif run.job_id not in waiting:
-                    self._ended(run.job_id)
+                    self._has_ended(run.job_id)
             await asyncio.sleep(RECONCILE_EVERY_S)
         self._reconciler = None
         self._hook.let_go()
+
+    def _has_ended(self, prompt_id: str) -> None:
+        if prompt_id not in self._ending and any(run.job_id == prompt_id for run in self._unfinished()):
+            self._ending.add(prompt_id)
+            self._background.spawn(self._conclude(prompt_id))
+
+    async def _conclude(self, prompt_id: str) -> None:
+        """The host writes down how a prompt ended a moment after its end."""
+        try:
+            outcome = await outcome_of(self._queue, prompt_id)
+        finally:
+            self._ending.discard(prompt_id)
+        self._ended(prompt_id, outcome)

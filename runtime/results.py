@@ -24,6 +24,9 @@ log = get_logger("results")
 
 BLOB_ROUTE = "/distributed/v2/blobs/"
 
+READ_AT_A_TIME = 2
+"""Spool files read at the same time: two keep the memory busy, and more only keep the event loop from the processor."""
+
 
 class ResultFetcher:
     """Fetches over HTTP, or straight from the worker's spool where that was proved to be a folder of this machine."""
@@ -33,6 +36,7 @@ class ResultFetcher:
         self._clock = clock
         self._same_host = same_host
         self._folders: dict[str, list[Path]] = {}
+        self._reads = asyncio.Semaphore(READ_AT_A_TIME)
 
     def is_same_host(self, worker_id: str) -> bool:
         """Whether this worker's spool is read directly."""
@@ -94,7 +98,8 @@ class ResultFetcher:
     async def _read_directly(self, worker_id: str, manifest: BlobManifest, sink: Sink) -> bool:
         for folder in self._folders.get(worker_id, ()):
             try:
-                await _uncancelled(in_reader(read_local, blob_path(folder, manifest.hash), manifest, sink))
+                async with self._reads:
+                    await _uncancelled(in_reader(read_local, blob_path(folder, manifest.hash), manifest, sink))
                 return True
             except NotFound:
                 continue

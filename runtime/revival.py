@@ -165,6 +165,7 @@ class Revival:
 
     async def _submit(self, record: JobRecord) -> None:
         extra_data = {**copy.deepcopy(dict(record.extra_data)), "client_id": record.client_id}
+        self._queue.forget_outcome(record.id)  # that of the life before would be taken for this one's
         answer = await self._queue.submit(copy.deepcopy(dict(record.prompt)), record.id, extra_data)
         if isinstance(answer, Refused):
             parts = (str(answer.error.get(part) or "").strip() for part in ("message", "details"))

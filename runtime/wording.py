@@ -7,8 +7,10 @@ from collections.abc import Callable
 from ..jobs.instructions import FinishJob
 from ..jobs.model import Failure, JobState
 from ..jobs.view import ItemView
+from ..host.records import Outcome
 from ..utils.errors import FlotillaError, JobCancelled, JobFailed
 from ..workers import messages as m
+from ..workers.entries import MASTER_ID
 
 SHOWN_NODES = 3
 SHOWN_ERRORS = 3
@@ -24,6 +26,21 @@ def failure_of(worker_id: str, message: m.ItemFailed) -> Failure:
         node_id=message.node_id,
         node_type=message.node_type,
         participant_id=worker_id,
+    )
+
+
+def prompt_failure(outcome: Outcome | None) -> Failure | None:
+    """Why the master's own prompt failed, by the host's record of it; None if it did not."""
+    if outcome is None or outcome.status != "error":
+        return None
+    text = outcome.message or "the host says no more"
+    return Failure(
+        kind="prompt",
+        message=f"{outcome.exception_type}: {text}" if outcome.exception_type else text,
+        traceback="".join(outcome.traceback),
+        node_id=outcome.node_id,
+        node_type=outcome.node_type,
+        participant_id=MASTER_ID,
     )
 
 

@@ -49,6 +49,9 @@ class FakeHost:
     async def outcome(self, prompt_id: str) -> Outcome | None:
         return self.queue.outcome(prompt_id)
 
+    async def forget_outcome(self, prompt_id: str) -> None:
+        self.queue.forget_outcome(prompt_id)
+
     async def close(self) -> None:
         pass
 
@@ -83,6 +86,9 @@ class RealHost:
             return None
         del result["type"]
         return Outcome(**{**result, "traceback": tuple(result["traceback"])})
+
+    async def forget_outcome(self, prompt_id: str) -> None:
+        await self._call("forget_outcome", prompt_id)
 
     async def close(self) -> None:
         await self._session.close()
@@ -179,3 +185,14 @@ async def test_an_unknown_prompt_cannot_be_cancelled_and_has_no_outcome(host: An
     unknown = new_id()
     assert not await host.cancel(unknown)
     assert await host.outcome(unknown) is None
+
+
+async def test_a_prompt_that_was_forgotten_can_run_again_under_its_id(host: Any) -> None:
+    prompt_id = new_id()
+    await host.submit(image(), prompt_id)
+    await ended(host, prompt_id)
+    await host.forget_outcome(prompt_id)
+    assert await host.outcome(prompt_id) is None
+    assert isinstance(await host.submit(image(), prompt_id), Queued)
+    assert (await ended(host, prompt_id)).status == "success"
+    await host.forget_outcome(new_id())

@@ -121,6 +121,9 @@ class FakeQueue:
     def outcome(self, prompt_id: str) -> Outcome | None:
         return None
 
+    def forget_outcome(self, prompt_id: str) -> None:
+        pass
+
 
 class Instance:
     """Everything behind the routes. Must be made and closed in the loop that uses it."""

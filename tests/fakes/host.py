@@ -90,6 +90,9 @@ class FakeQueue:
         self.waiting.append(prompt_id)
         return Queued(prompt_id, len(self.prompts))
 
+    def forget_outcome(self, prompt_id: str) -> None:
+        self.outcomes.pop(prompt_id, None)
+
     def run_prompt_handlers(self, json_data: dict[str, Any]) -> dict[str, Any]:
         return json_data
 

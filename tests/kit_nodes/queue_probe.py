@@ -1,6 +1,6 @@
 """Lets a test outside drive the pack's own view of this host's prompt queue, for the contract with the fake one.
 
-``POST /kit/queue`` with ``{"call": "submit" | "cancel" | "live" | "outcome", "args": [...]}`` answers what the call gave.
+``POST /kit/queue`` with ``{"call": "submit" | "cancel" | "live" | "outcome" | "forget_outcome", "args": [...]}`` answers what the call gave.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def test_cut_resets_what_is_open_and_what_comes_until_it_is_mended(cable: Cable,
     cable.cut()
     with pytest.raises(ConnectionResetError):
         near.recv(1)
-    with connect(cable) as refused, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), connect(cable) as refused:
         refused.recv(1)
     cable.mend()
     with connect(cable) as again:

@@ -279,3 +279,23 @@ def test_losses_and_refusals_are_no_strikes() -> None:
         desk.tell(ev.LeaseRefused(J, index, 1, "a", "no model"))
     desk.tell(ev.ParticipantOffline("a", "gone"), ev.ParticipantOnline("a", 9))
     assert person(desk)[3] == 0
+
+
+# The master's prompt
+
+
+def test_a_prompt_that_failed_fails_its_job_and_keeps_what_is_finished() -> None:
+    desk = Desk("a", "b")
+    desk.start("a", "b")
+    desk.finish(0, 1, "a")
+    told = desk.tell(ev.PromptEnded(J, BROKEN))
+    assert end(told).state is JobState.FAILED
+    assert end(told).failure == BROKEN
+    assert StopLease("b", J, 1, 1) in told
+    assert not [one for one in told if isinstance(one, ReleaseResult)]
+
+
+def test_a_prompt_that_failed_before_any_work_began_needs_its_job_no_more() -> None:
+    desk = Desk("a")
+    desk.plan("a")
+    assert end(desk.tell(ev.PromptEnded(J, BROKEN))).state is JobState.CANCELLED

@@ -21,6 +21,15 @@ def test_an_idle_one_takes_over_what_has_not_begun() -> None:
     assert desk.machine.item(J, 1).participant_id == "b"  # type: ignore[union-attr]
 
 
+def test_what_should_begin_any_moment_is_given_some_seconds() -> None:
+    """A worker's host may be tidying up; what lies behind something else of ours is another matter."""
+    desk = Desk("a", "b", slots=1)
+    desk.start("a", "b", participants=("a", "b"))
+    desk.work(1, 1, "b", 0.5)
+    assert desk.at(104.9) == []
+    assert desk.at(105.6) == [StopLease("a", J, 0, 1), lease("b", 0, 2)]
+
+
 def test_what_is_begun_or_ends_sooner_where_it_is_stays() -> None:
     desk = Desk("a", "b", slots=1)
     desk.pull(2, "a", "b")

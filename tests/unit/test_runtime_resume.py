@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from fakes.master import Master, heard, image, until
+from flotilla.host.records import Outcome
 from flotilla.runtime import revival
 from flotilla.utils.errors import Conflict, JobFailed, NotFound
 from flotilla.utils.ids import new_id
@@ -160,3 +161,28 @@ async def test_two_resumes_at_once_are_one(master: Master) -> None:
     with pytest.raises(Conflict, match="already"):
         await master.coordinator.revival.resume(job_id)
     assert (await first).lives == 2
+
+
+async def test_a_prompt_that_fails_on_the_master_fails_its_job_and_what_is_finished_is_kept(master: Master) -> None:
+    job_id = master.post(seed=5)
+    first, _ = await heard(master.end("w1"), m.Lease), await heard(master.end("w2"), m.Lease)
+    await master.end("w1").send(master.finish(first, 6))
+    await heard(master.end("w1"), m.Keep)
+    master.queue.start(job_id)
+    master.queue.end(job_id, Outcome("error", "ValueError", "boom", ("here",), node_id="2", node_type="KitImage"))
+    await heard(master.end("w2"), m.Stop)
+    view = master.coordinator.view(job_id)
+    assert view.state == "failed"
+    assert view.failure is not None
+    assert (view.failure.message, view.failure.node_id) == ("ValueError: boom", "2")
+    run = await master.coordinator.revival.resume(job_id, revival.RETRYABLE)
+    assert master.queue.outcome(job_id) is None
+    await until(lambda: run.done == 1)
+    assert [item.state for item in master.coordinator.view(job_id).items][1] == "done"
+
+
+async def test_a_prompt_that_is_interrupted_cancels_its_job(master: Master) -> None:
+    job_id = master.post()
+    master.queue.start(job_id)
+    master.queue.end(job_id, Outcome("interrupted"))
+    await until(lambda: master.coordinator.view(job_id).state == "cancelled")
