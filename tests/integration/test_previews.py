@@ -128,4 +128,4 @@ def test_progress_of_a_pull_job_rises(master: Client) -> None:
         job = master.run(prompt, client_id=listener.client_id)
         seen = [data["value"] for data in listener.of("progress", job) if data["node"] == collector]
     assert all(before <= after for before, after in itertools.pairwise(seen))
-    assert len(set(seen)) >= 5
+    assert len(set(seen)) >= 3, "it moves before the end; while the master computes one of its own it cannot"

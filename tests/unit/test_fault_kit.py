@@ -257,7 +257,11 @@ def test_mend_lets_a_held_connection_through(cable: Cable) -> None:
 def test_a_server_that_is_gone_resets_the_near_end(server: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    with Cable(f"http://127.0.0.1:{port}") as cable, connect(cable) as near, pytest.raises(ConnectionResetError):
+    with (
+        Cable(f"http://127.0.0.1:{port}") as cable,
+        pytest.raises(ConnectionResetError),  # the connection itself may be reset already
+        connect(cable) as near,
+    ):
         near.recv(1)
 
 
