@@ -37,7 +37,6 @@ async def list_jobs(services: Services, call: Call) -> wire.JobsPage:
     wanted: wire.JobsQuery = call.query
     live = {run.job_id: run for run in services.coordinator.runs() if run.accepted_s is not None}
     try:
-        await services.journal.flush()
         page = await services.journal.jobs(
             JobFilter(
                 state=wanted.state.value if wanted.state is not None else "",
@@ -155,7 +154,6 @@ async def _items(services: Services, job_id: str, limit: int, offset: int) -> wi
 
 
 async def _record(services: Services, job_id: str) -> JobRecord:
-    await services.journal.flush()
     record = await services.journal.job(job_id)
     if record is None:
         raise NotFound(f"There is no job {job_id}.", cure="Jobs are listed at /distributed/v2/jobs.")

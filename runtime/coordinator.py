@@ -107,6 +107,7 @@ class Coordinator:
             queue=queue,
             registry=registry,
             strangers=self.strangers,
+            is_linked=lambda worker_id: pool.link(worker_id) is not None,
             clock=clock,
         )
         self.inbox = WorkerInbox(

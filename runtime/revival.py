@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from ..host.records import HostQueue, Refused
@@ -22,8 +22,11 @@ from .strangers import RESUMABLE, Strangers
 
 log = get_logger("revival")
 
+TELLING_WAIT_S = 2.0
+"""How long a resume waits for workers that are linked to tell which finished results they still hold."""
+
 HOLDERS_WAIT_S = 10.0
-"""How long a resume waits for workers that hold finished results and are not linked yet."""
+"""How long it waits for those that held some and are not linked yet."""
 ITEMS_PAGE = 1_000
 RETRYABLE = frozenset({JobState.FAILED, JobState.PARTIAL})
 
@@ -66,6 +69,7 @@ class Revival:
         queue: HostQueue,
         registry: WorkerRegistry,
         strangers: Strangers,
+        is_linked: Callable[[str], bool],
         clock: Clock,
     ) -> None:
         self._coordinator = coordinator
@@ -74,6 +78,7 @@ class Revival:
         self._queue = queue
         self._registry = registry
         self._strangers = strangers
+        self._is_linked = is_linked
         self._clock = clock
         self._busy: set[str] = set()
 
@@ -150,18 +155,20 @@ class Revival:
     async def _await_holders(self, job_id: str, items: list[ItemRecord]) -> None:
         """Waits until the workers that hold finished results have told so, as far as they may still come."""
         enabled = {entry.id for entry in self._registry.entries() if entry.enabled}
-        wanted = {
-            item.index
+        holders = {
+            item.index: item.participant_id
             for item in items
             if item.state == "done" and item.participant_id != MASTER_ID and item.participant_id in enabled
         }
 
-        def all_here() -> bool:
-            return wanted <= {kept.index for kept in self._strangers.shelf.of(job_id)}
+        def missing() -> set[int]:
+            return holders.keys() - {kept.index for kept in self._strangers.shelf.of(job_id)}
 
-        if not await self._strangers.shelf.until(all_here, HOLDERS_WAIT_S):
-            here = {kept.index for kept in self._strangers.shelf.of(job_id)}
-            log.warning("finished results are not to be had any more", job=job_id, items=len(wanted - here))
+        await self._strangers.shelf.until(lambda: not missing(), TELLING_WAIT_S)
+        if any(not self._is_linked(holders[index]) for index in missing()):
+            await self._strangers.shelf.until(lambda: not missing(), HOLDERS_WAIT_S)
+        if missing():
+            log.warning("finished results are not to be had any more", job=job_id, items=len(missing()))
 
     async def _submit(self, record: JobRecord) -> None:
         extra_data = {**copy.deepcopy(dict(record.extra_data)), "client_id": record.client_id}

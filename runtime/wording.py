@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..host.records import Outcome
 from ..jobs.instructions import FinishJob
 from ..jobs.model import Failure, JobState
 from ..jobs.view import ItemView
-from ..host.records import Outcome
 from ..utils.errors import FlotillaError, JobCancelled, JobFailed
 from ..workers import messages as m
 from ..workers.entries import MASTER_ID

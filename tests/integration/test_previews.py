@@ -121,8 +121,8 @@ def test_participants_are_told_when_they_go_and_come(frozen: str, master: Client
 
 
 def test_progress_of_a_pull_job_rises(master: Client) -> None:
-    """On the collector itself, also while the master computes items in its place."""
-    prompt = pulled("pull-progress", 9, delay_s=0.3)
+    """On the collector itself, whenever the master has computed an item of its own and while it waits."""
+    prompt = pulled("pull-progress", 15, delay_s=0.3)
     collector = of_class(prompt, "DistributedCollector")
     with Listener(master) as listener:
         job = master.run(prompt, client_id=listener.client_id)

@@ -10,48 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from blake3 import blake3
+from fakes.deliveries import deliver, fill, image, packed, picture, sound
 from flotilla.transport import assemble
-from flotilla.transport.assemble import Assembly, ItemSink
-from flotilla.transport.codec import plan_blob
-from flotilla.transport.manifest import BlobManifest
+from flotilla.transport.assemble import Assembly
 from flotilla.transport.values import AUDIO, IMAGE, JSON, LATENT, MASK, Value
 from flotilla.utils.errors import InvalidInput, NotFound, TooLarge
-
-
-def packed(values: dict[str, Value], precision: str = "exact") -> tuple[bytes, BlobManifest]:
-    plan = plan_blob(values, precision)
-    data = b"".join(plan.chunks())
-    return data, plan.manifest(blake3(data).hexdigest())
-
-
-def fill(sink: ItemSink, data: bytes, manifest: BlobManifest) -> None:
-    for spec in manifest.tensors:
-        start = manifest.header_bytes + spec.offset
-        sink[spec.name][:] = data[start : start + spec.size_bytes]
-
-
-def deliver(assembly: Assembly, index: int, values: dict[str, Value], precision: str = "exact") -> bool:
-    data, manifest = packed(values, precision)
-    sink = assembly.sink_for(index, manifest)
-    if sink is None:
-        return False
-    fill(sink, data, manifest)
-    return assembly.arrived(sink)
-
-
-def image(seed: int, batch: int = 2, size: tuple[int, ...] = (3, 4, 3)) -> torch.Tensor:
-    return torch.rand(batch, *size, generator=torch.Generator().manual_seed(seed))
-
-
-def picture(seed: int, batch: int = 2, size: tuple[int, ...] = (3, 4, 3)) -> dict[str, Value]:
-    return {"images": Value(IMAGE, image(seed, batch, size))}
-
-
-def sound(samples: int, rate: int = 44_100, channels: int = 2) -> dict[str, Value]:
-    return {
-        "audio": Value(AUDIO, {"waveform": torch.full((1, channels, samples), float(samples)), "sample_rate": rate})
-    }
 
 
 def test_items_that_fit_are_joined_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,45 +312,6 @@ def test_eight_threads_deliver_every_item_twice() -> None:
         thread.join(30)
     assert taken == [1] * count
     assert torch.equal(assembly.finish()["images"], torch.cat([image(k) for k in range(count)]))
-
-
-def test_apart_items_may_be_unlike_and_keep_their_values_in_order() -> None:
-    assembly = Assembly(4, joined=False)
-    latent = {"samples": image(2, 1, (4, 2, 2)), "type": "t"}
-    deliver(assembly, 2, {"value.0": Value(LATENT, latent), "value.1": Value(JSON, {"a": [1, "x"]})})
-    deliver(assembly, 0, {"value.0": Value(IMAGE, image(0, 1))})
-    assembly.put_local(1, {f"value.{n}": Value(IMAGE, image(n, 1, (5 + n, 4, 3))) for n in range(12)})
-    entries = assembly.entries()
-    assert list(entries) == [0, 1, 2]
-    assert torch.equal(entries[0][0], image(0, 1))
-    assert [part.shape[1] for part in entries[1]] == list(range(5, 17)), "not in the order of texts: 10 after 9"
-    assert torch.equal(entries[2][0]["samples"], latent["samples"])
-    assert entries[2][0]["type"] == "t"
-    assert entries[2][1] == {"a": [1, "x"]}
-    with pytest.raises(NotFound):
-        assembly.entries()
-
-
-def test_apart_items_of_nothing() -> None:
-    assembly = Assembly(2, joined=False)
-    deliver(assembly, 0, {})
-    assembly.put_local(1, {"value.0": Value(JSON, None), "value.1": Value(AUDIO, None), **sound(3)})
-    entries = assembly.entries()
-    assert entries[0] == ()
-    assert entries[1][:2] == (None, None)
-    assert entries[1][2]["sample_rate"] == 44_100
-    with pytest.raises(NotFound):
-        Assembly(1, joined=False).entries()
-
-
-def test_entries_are_ordinary_tensors_of_their_own() -> None:
-    source = image(0, 1)
-    with torch.inference_mode():
-        assembly = Assembly(1, joined=False)
-        assembly.put_local(0, {"value.0": Value(IMAGE, source)})
-        (entry,) = assembly.entries()[0]
-    entry.add_(1)
-    assert torch.equal(source, image(0, 1))
 
 
 def test_an_abandoned_example_is_replaced_by_another() -> None:
