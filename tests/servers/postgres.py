@@ -30,6 +30,10 @@ class NoPostgres(Exception):
     """There is no PostgreSQL here, or it does not start. The message says what to do."""
 
 
+class NotInstalled(NoPostgres):
+    """There is none at all."""
+
+
 class Server:
     """A running server; every database on it is a test's own."""
 
@@ -51,13 +55,13 @@ class Server:
 
 
 def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs. Raises NoPostgres."""
+    """The path of one of PostgreSQL's programs. Raises NotInstalled."""
     found = shutil.which(name)
     if found:
         return found
     versions = sorted(DEBIAN_PROGRAMS.glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     if not versions:
-        raise NoPostgres(f"{name} is not installed. {CURE}")
+        raise NotInstalled(f"{name} is not installed. {CURE}")
     return str(versions[-1])
 
 
