@@ -287,7 +287,7 @@ class Coordinator:
         if run is not None and run.stages:
             self._feed(ev.PromptEnded(prompt_id, prompt_failure(outcome)))
             self._feed(ev.JobGathered(prompt_id))
-            run.release_memory()
+            run.release_memory(resumable=JobState(self.view(prompt_id).state) in RESUMABLE)
             self._forget_oldest()
 
     def _unfinished(self) -> list[JobRun]:
@@ -324,7 +324,7 @@ class Coordinator:
         if run.job_id in self._waiting:
             self._waiting.remove(run.job_id)
         if order.state == JobState.DROPPED:
-            run.release_memory()
+            run.release_memory(resumable=False)
             self._forget(run.job_id)
         else:
             self._display.ended(run, order, self.view(run.job_id))

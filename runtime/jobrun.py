@@ -95,8 +95,10 @@ class JobRun:
         self.seconds.setdefault(index, seconds)
         self.sizes.setdefault(index, manifest.size_bytes)
 
-    def release_memory(self) -> None:
-        """Lets go of gathered values and of all that only a running job needs."""
+    def release_memory(self, *, resumable: bool) -> None:
+        """Lets go of gathered values and of all that only a running job needs. What is kept for a ``resumable`` one stays."""
+        if not resumable:
+            self.kept.clear()
         self.stages.clear()
         self.extra_data = {}
         self.offers.clear()
