@@ -219,15 +219,17 @@ class Coordinator:
         self._queue.cancel(self.run(job_id).job_id)
         self.cancel(job_id, "cancelled by request")
 
-    def set_aside(self, job_id: str) -> list[Kept]:
-        """Forgets an ended job, so that it can begin again; returns the results that are held for it.
+    def is_ending(self, job_id: str) -> bool:
+        """Whether the job has ended and its prompt has not."""
+        run = self._jobs.get(job_id)
+        return run is not None and run.ended_s is not None and bool(run.stages)
 
-        Raises Conflict while it, or its prompt, runs.
-        """
+    def set_aside(self, job_id: str) -> list[Kept]:
+        """Forgets an ended job and returns the results held for it. Raises Conflict while it, or its prompt, runs."""
         run = self._jobs.get(job_id)
         if run is None:
             return []
-        if run.ended_s is None or run.stages:
+        if run.ended_s is None or self.is_ending(job_id):
             raise Conflict(f"Job {job_id} still runs.", cure="Wait for its end, or cancel it.")
         self._forget(job_id)
         return [*run.kept.values(), *self._own_results.of(job_id)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from collections.abc import Callable, Collection
 from typing import Protocol
@@ -27,6 +28,10 @@ TELLING_WAIT_S = 2.0
 
 HOLDERS_WAIT_S = 10.0
 """How long it waits for those that held some and are not linked yet."""
+PROMPT_WAIT_S = 5.0
+"""How long the prompt of a job that has ended may take to end as well."""
+
+PROMPT_LOOK_S = 0.02
 ITEMS_PAGE = 1_000
 RETRYABLE = frozenset({JobState.FAILED, JobState.PARTIAL})
 
@@ -38,6 +43,10 @@ class Begins(Protocol):
         """Forgets an ended job of the same id, if there is one; returns the results that are held for it.
 
         Raises Conflict while it runs."""
+        ...
+
+    def is_ending(self, job_id: str) -> bool:
+        """Whether the job has ended and its prompt has not."""
         ...
 
     def register(self, run: JobRun) -> None:
@@ -102,8 +111,7 @@ class Revival:
 
     async def forget(self, job_id: str) -> None:
         """Drops all memory of an ended job, here, in the journal and in spools. Raises Conflict while it runs."""
-        for kept in self._coordinator.set_aside(job_id):
-            self._strangers.shelf.put(job_id, kept)
+        await self._set_aside(job_id)
         self._strangers.forgotten([job_id])
         await self._journal.forget(job_id)
 
@@ -120,8 +128,7 @@ class Revival:
                 details={"state": record.state},
             )
         items = await self._items(job_id)
-        for kept in self._coordinator.set_aside(job_id):
-            self._strangers.shelf.put(job_id, kept)
+        await self._set_aside(job_id)
         self._strangers.note(job_id, resumable=True)
         await self._await_holders(job_id, items)
         attempts = {item.index: item.attempts for item in items}
@@ -143,6 +150,15 @@ class Revival:
         self._coordinator.accept(job_id)
         log.info("job taken up again", job=job_id, life=run.lives, items=len(items), finished=len(finished))
         return run
+
+    async def _set_aside(self, job_id: str) -> None:
+        """Takes the job out of memory and puts what is kept for it on the shelf. Raises Conflict while it runs."""
+        waited_s = 0.0
+        while self._coordinator.is_ending(job_id) and waited_s < PROMPT_WAIT_S:
+            await asyncio.sleep(PROMPT_LOOK_S)
+            waited_s += PROMPT_LOOK_S
+        for kept in self._coordinator.set_aside(job_id):
+            self._strangers.shelf.put(job_id, kept)
 
     async def _items(self, job_id: str) -> list[ItemRecord]:
         items: list[ItemRecord] = []

@@ -154,6 +154,20 @@ async def test_forgetting_a_failed_job_releases_what_was_kept_for_it(master: Mas
         master.coordinator.run(job_id)
 
 
+async def test_a_prompt_that_is_about_to_end_is_waited_for(master: Master) -> None:
+    """A client may hear of the job's end a moment before the host has let go of its prompt."""
+    job_id = master.post(seed=5)
+    lease = await heard(master.end("w1"), m.Lease)
+    master.queue.start(job_id)
+    await master.end("w1").send(failure(lease))
+    await until(lambda: master.coordinator.run(job_id).ended_s is not None)
+    resumed = asyncio.ensure_future(master.coordinator.revival.resume(job_id, revival.RETRYABLE))
+    await asyncio.sleep(0)
+    assert not resumed.done()
+    master.queue.end(job_id, Outcome("error"))
+    assert (await resumed).lives == 2
+
+
 async def test_two_resumes_at_once_are_one(master: Master) -> None:
     job_id, _ = await fail_one_of_three(master)
     first = asyncio.ensure_future(master.coordinator.revival.resume(job_id))
