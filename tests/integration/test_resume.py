@@ -32,9 +32,9 @@ def restart_master(faulty: FaultyFleet) -> None:
 
 
 def check_resumed(
-    faulty: FaultyFleet, job: str, prefix: str, before: dict[int, int], expected: list[str]
+    faulty: FaultyFleet, job: str, prefix: str, before: dict[int, int], on_workers: set[int], expected: list[str]
 ) -> dict[str, Any]:
-    """The job is whole, and nothing that was finished before has run again."""
+    """The job is whole, and nothing that was finished before, ``on_workers`` or by the master, has run again."""
     faulty.master.succeeded(job, RESUMED_WITHIN_S)
     told = faulty.master.job(job)
     assert (told["state"], told["lives"]) == ("done", 2)
@@ -42,7 +42,11 @@ def check_resumed(
     assert tensor(faulty.fleet.master, prefix)["rows"] == expected
     after = executions(faulty.instances, prefix)
     assert set(after) == set(range(ITEMS))
-    assert {index: after[index] for index in before} == before
+    again = {index for index in before if after[index] > before[index]}
+    # A worker's item is never computed again. The master was killed: the image that it had made and not yet put into its
+    # spool is the only loss.
+    assert len(again) <= 1, again
+    assert not again & on_workers, again
     return told
 
 
@@ -53,6 +57,7 @@ def test_mbt4_master_killed_at_half_and_resumed(
     faulty.master.change_settings(master_delegate_only=not master_pulls)
     prefix = f"resumed-{int(master_pulls)}"
     job, before = killed_at_half(faulty, prefix)
+    on_workers = set(executions([faulty.instance(name) for name in WORKERS], prefix))
     assert len(before) >= ITEMS // 2
     assert set(before.values()) == {1}
     restart_master(faulty)
@@ -65,7 +70,7 @@ def test_mbt4_master_killed_at_half_and_resumed(
     assert faulty.master.history(job) is None, "the host itself knows nothing of it"
 
     faulty.master.post(f"/distributed/v2/jobs/{job}/resume", {})
-    check_resumed(faulty, job, prefix, before, rows_alone(bare, bare_instance, ITEMS))
+    check_resumed(faulty, job, prefix, before, on_workers & set(before), rows_alone(bare, bare_instance, ITEMS))
 
 
 def test_resumed_when_a_worker_has_restarted_as_well(
