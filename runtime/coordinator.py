@@ -174,7 +174,7 @@ class Coordinator:
 
     def offer(self, run: JobRun, kept: Kept) -> None:
         """A result of an earlier life of the job is at hand."""
-        run.note_offer(kept.participant_id, kept.index, kept.attempt, kept.manifest, kept.seconds)
+        run.note_offer(kept)
         self._feed(ev.ItemFinished(run.job_id, kept.index, kept.attempt, kept.participant_id, kept.manifest))
 
     def _stage_run(self, run: JobRun, stage: StagePlan) -> StageRun:

@@ -18,6 +18,7 @@ from ..workers.registry import WorkerRegistry
 from .jobrun import JobRun
 from .participants import ParticipantBook
 from .results import ResultFetcher
+from .shelf import Kept
 from .strangers import Strangers
 from .wording import describe_refusal, failure_of
 
@@ -88,7 +89,6 @@ class WorkerInbox:
         elif isinstance(message, m.ItemPreview):
             self.preview(run, worker_id, message)
         else:
-            run.at_node[message.index] = message.node_id
             self.feed(ev.ItemProgressed(*about, message.fraction, message.label))
 
     def _item_finished(self, worker_id: str, message: m.ItemFinished) -> None:
@@ -103,7 +103,7 @@ class WorkerInbox:
             self.strangers.finished(worker_id, message, manifest)
             return
         if 0 <= message.index < len(run.plan.items):
-            run.note_offer(worker_id, message.index, message.attempt, manifest, message.seconds)
+            run.note_offer(Kept(worker_id, message.index, message.attempt, manifest, message.seconds))
         self.feed(ev.ItemFinished(message.job_id, message.index, message.attempt, worker_id, manifest))
 
     def _lease_refused(self, worker_id: str, message: m.LeaseRefused) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..graph.plan import ItemPlan, JobPlan, build_item_prompt
 from ..graph.preflight import Capabilities, fit
-from ..transport.manifest import BlobManifest
 from ..utils.ids import new_id
 from ..workers import messages as m
 from ..workers.entries import Precision
@@ -26,9 +25,9 @@ class JobRun:
     ``seconds`` and ``sizes`` (bytes) are by item index, ``prompt_ids`` and ``fetching`` by item index and attempt.
     ``lives`` counts how often the job was begun, with ``attempts_before`` by item in earlier lives. ``own_attempts``
     are the leases that the master's own prompt carries out, ``kept`` the finished results and who holds them,
-    ``at_node`` the node that an item is at, ``recorded`` what the journal has been told, ``ended_items`` whether an item
-    that has ended is done, ``missing`` why one failed that the job may lack, all by item index; ``offers`` are results
-    on offer, by item index and attempt.
+    ``recorded`` what the journal has been told, ``missing`` why one failed that the job may lack, all by item index;
+    ``ended_items`` are the indices of those that have ended, ``done`` of which have results; ``offers`` are results on
+    offer, by item index and attempt.
     """
 
     job_id: str
@@ -43,9 +42,8 @@ class JobRun:
     own_attempts: dict[int, int] = field(default_factory=dict)
     offers: dict[tuple[int, int], Kept] = field(default_factory=dict)
     kept: dict[int, Kept] = field(default_factory=dict)
-    at_node: dict[int, str] = field(default_factory=dict)
     recorded: dict[int, tuple[object, ...]] = field(default_factory=dict)
-    ended_items: dict[int, bool] = field(default_factory=dict)
+    ended_items: set[int] = field(default_factory=set)
     done: int = 0
     missing: dict[int, str] = field(default_factory=dict)
     stages: dict[str, StageRun] = field(default_factory=dict)
@@ -86,14 +84,14 @@ class JobRun:
     def note_ended(self, index: int, *, done: bool) -> None:
         """An item has ended; told again, it changes nothing."""
         if index not in self.ended_items:
-            self.ended_items[index] = done
+            self.ended_items.add(index)
             self.done += done
 
-    def note_offer(self, worker_id: str, index: int, attempt: int, manifest: BlobManifest, seconds: float) -> None:
-        """A worker has finished an attempt."""
-        self.offers[index, attempt] = Kept(worker_id, index, attempt, manifest, seconds)
-        self.seconds.setdefault(index, seconds)
-        self.sizes.setdefault(index, manifest.size_bytes)
+    def note_offer(self, kept: Kept) -> None:
+        """A participant has finished an attempt."""
+        self.offers[kept.index, kept.attempt] = kept
+        self.seconds.setdefault(kept.index, kept.seconds)
+        self.sizes.setdefault(kept.index, kept.manifest.size_bytes)
 
     def release_memory(self, *, resumable: bool) -> None:
         """Lets go of gathered values and of all that only a running job needs. What is kept for a ``resumable`` one stays."""
@@ -102,7 +100,6 @@ class JobRun:
         self.stages.clear()
         self.extra_data = {}
         self.offers.clear()
-        self.at_node.clear()
         self.recorded.clear()
 
     def _worker_extra_data(self, index: int, attempt: int) -> dict[str, Any]:

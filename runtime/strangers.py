@@ -40,9 +40,8 @@ class Strangers:
         self.shelf.put(job_id, kept)
         if self._resumable.get(job_id) is False:
             self.release(job_id)
-        elif job_id not in self._resumable and job_id not in self._looking:
-            self._looking.add(job_id)
-            self._background.spawn(self._look_up(job_id))
+        else:
+            self._ask_journal(job_id)
 
     def at_work(
         self, worker_id: str, message: m.LeaseAccepted | m.ItemStarted | m.ItemProgress | m.ItemPreview
@@ -51,9 +50,8 @@ class Strangers:
         if isinstance(message, m.LeaseAccepted) or self._resumable.get(message.job_id) is False:
             stop = m.Stop(job_id=message.job_id, index=message.index, attempt=message.attempt)
             self._background.spawn(self._pool.send(worker_id, stop))
-        elif message.job_id not in self._resumable and message.job_id not in self._looking:
-            self._looking.add(message.job_id)
-            self._background.spawn(self._look_up(message.job_id))
+        else:
+            self._ask_journal(message.job_id)
 
     def note(self, job_id: str, *, resumable: bool) -> None:
         """The job has ended, or runs again: what the journal said before no longer holds."""
@@ -83,6 +81,11 @@ class Strangers:
     async def close(self) -> None:
         """Stops everything."""
         await self._background.close()
+
+    def _ask_journal(self, job_id: str) -> None:
+        if job_id not in self._resumable and job_id not in self._looking:
+            self._looking.add(job_id)
+            self._background.spawn(self._look_up(job_id))
 
     async def _look_up(self, job_id: str) -> None:
         try:
