@@ -73,6 +73,8 @@ def settled(fleet: Fleet, master: Client, w1: Client, w2: Client) -> Iterator[No
         for client in (master, w1, w2):
             eventually(client.idle, f"{client} is idle after the test")
         forget_unfinished(master)
+        # A worker that was switched off as its job ended keeps its result until it is linked again.
+        restore(master, fleet)
         for client in (master, w1, w2):
             eventually(partial(spool_is_empty, client), f"the spool of {client} is empty after the test")
     finally:
