@@ -29,7 +29,7 @@ count); its state is that of the attempt that is furthest. The first result that
 
 TITLES = {
     "JOB_TRANSITIONS": ("Jobs", "planned"),
-    "ITEM_TRANSITIONS": ("Items", "waiting"),
+    "ITEM_TRANSITIONS": ("Items", "waiting; one that cannot begin yet: held"),
     "ATTEMPT_TRANSITIONS": ("Attempts", "leased; one of an earlier life of the job: spare"),
     "PARTICIPANT_TRANSITIONS": ("Participants", "offline"),
 }

@@ -13,7 +13,7 @@ from .leasing import Leasing
 from .ledger import Ledger
 from .model import Attempt, Failure, FailureKind, Item, Participant
 from .resting import Resting
-from .states import AT_WORK, OPEN_ATTEMPT, AttemptState
+from .states import AT_WORK, OPEN_ATTEMPT, AttemptState, ItemState
 
 
 class AttemptRules:
@@ -117,6 +117,8 @@ class AttemptRules:
 
     def item_finished(self, event: ev.ItemFinished) -> None:
         """A result is offered: brought over, unless it is not needed or another is on its way."""
+        if self._comes_early(event):
+            return
         attempt = self._find(event) or self._recall(event)
         if attempt is None or not attempt.item.state.is_open:
             self._tell_what_becomes_of(attempt, event)
@@ -144,6 +146,14 @@ class AttemptRules:
                 ReleaseResult(event.participant_id, event.job_id, event.index, event.attempt, event.result)
             )
 
+    def _comes_early(self, event: ev.ItemFinished) -> bool:
+        """Notes a result of an item that is still to be added: an earlier life of the job had it."""
+        job = self._books.jobs.get(event.job_id)
+        if job is None or not job.state.is_open or not job.is_late or event.index in job.items:
+            return False
+        job.early.setdefault(event.index, {})[(event.attempt, event.participant_id)] = event.result
+        return True
+
     def _recall(self, event: ev.ItemFinished) -> Attempt | None:
         """An attempt of an earlier life of the job, now that it offers a result that is wanted."""
         item = self._item(event)
@@ -154,11 +164,15 @@ class AttemptRules:
         return self._books.recall(item, event.attempt, event.participant_id)
 
     def _should_displace(self, attempt: Attempt) -> bool:
-        """Whether a late result should be fetched now: not before the job starts, while it cannot be reached or another
-        is on its way. One that could not be brought over before does not displace work that is going on.
+        """Whether a late result should be fetched now: not before the job starts and what must come before has happened,
+        nor while it cannot be reached or another is on its way. One that could not be brought over before does not displace work that is going on.
         """
         item = attempt.item
-        if not item.job.seq or not self._books.participants[attempt.participant_id].is_reachable:
+        if (
+            not item.job.seq
+            or item.state is ItemState.HELD
+            or not self._books.participants[attempt.participant_id].is_reachable
+        ):
             return False
         if any(other.state is AttemptState.FETCHING for other in item.live):
             return False

@@ -40,9 +40,20 @@ class Endings:
             self.end_if_complete(item.job)
 
     def end_if_complete(self, job: Job) -> None:
-        """Ends a job of which nothing is open any more."""
-        if job.unfinished:
-            return
+        """Ends a job of which nothing is open any more and to which nothing may be added."""
+        if not job.unfinished and not job.is_late:
+            self.complete(job)
+
+    def end_with_prompt(self, job: Job) -> bool:
+        """Ends a running job to which items may have been added, as complete. False if it is not: something of it was not
+        needed."""
+        is_complete = job.is_late and not job.unfinished
+        if is_complete:
+            self.complete(job)
+        return is_complete
+
+    def complete(self, job: Job) -> None:
+        """Ends a job that has nothing open as done, or as partial."""
         missing = [item for item in job.items.values() if item.state is not ItemState.DONE]
         if missing:
             failure = Failure(FailureKind.PARTIAL, tell_missing(missing, len(job.items)))

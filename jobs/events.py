@@ -38,7 +38,8 @@ class ItemSpec:
 
     A ``pulled`` one is not aimed at ``planned_for``, which only fixed its values: it goes to whoever is expected to
     deliver it first. ``group`` is the number of its stage. ``attempts_before`` are attempts of earlier lives of the job:
-    new ones count on from there, and a result that one of those offers is taken instead of running the item.
+    new ones count on from there, and a result that one of those offers is taken instead of running the item. A ``held``
+    one goes to nobody before `ItemsReady` says so.
     """
 
     index: int
@@ -47,6 +48,7 @@ class ItemSpec:
     group: int = 0
     pulled: bool = False
     attempts_before: int = 0
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class JobPlanned:
 
     ``fallback`` takes what nobody else is left for, whenever it asks (`ItemAsked`): until then the job waits for it
     instead of failing. Items of ``partial_groups`` may be missing in the end. One that runs ``stall_factor`` times as long
-    as expected is thought to be stuck.
+    as expected is thought to be stuck. The items of ``late_groups`` come with `ItemsAdded`, some or all of them: such a job
+    is not over before its prompt has ended, and who asks for items of these groups answers for their failures itself.
 
     The id of a known job is ignored: to begin one anew, forget it first.
     """
@@ -68,6 +71,34 @@ class JobPlanned:
     fallback: str | None = None
     stall_factor: float = DEFAULT_STALL_FACTOR
     partial_groups: frozenset[int] = frozenset()
+    late_groups: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsAdded:
+    """The job has these items too, all of late groups. May come any number of times; known indexes are ignored."""
+
+    job_id: str
+    items: tuple[ItemSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsReady:
+    """These items are held no longer. Those that are not held, or not known, are ignored."""
+
+    job_id: str
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantJoined:
+    """The job has one more participant, named after all others. It may have been left out before; it is not any more.
+
+    From now on it takes waiting items as if it had been planned with. Ignored if it is, or was, a participant of the job.
+    """
+
+    job_id: str
+    participant_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +126,10 @@ class JobCancelled:
 
 @dataclass(frozen=True, slots=True)
 class PromptEnded:
-    """The master's prompt of this job ended. A job still open then fails if the prompt did, and is needed by nobody else."""
+    """The master's prompt of this job ended. A job still open then fails if the prompt did, and is needed by nobody else.
+
+    A job with late groups of which nothing is open is over now: done, or partial.
+    """
 
     job_id: str
     failure: Failure | None = None
@@ -127,7 +161,8 @@ class ItemAsked:
     participant of the job is served like anybody with a free slot, the mere fallback only when nobody else is left.
 
     Neither gets an item that has failed while anybody else is left for it, nor at all if its group may be partial: if the
-    item is to blame it fails alone elsewhere, while one that fails in the master's own prompt ends that.
+    item is to blame it fails alone elsewhere, while one that fails in the master's own prompt ends that. In late groups
+    that is the asker's own care: there it is served like anybody, and gets what others have failed.
     """
 
     job_id: str
@@ -206,6 +241,9 @@ Event = (
     ParticipantOnline
     | ParticipantOffline
     | JobPlanned
+    | ItemsAdded
+    | ItemsReady
+    | ParticipantJoined
     | JobAccepted
     | JobDropped
     | JobCancelled

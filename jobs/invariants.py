@@ -50,7 +50,10 @@ def _check_job(books: Ledger, job: Job) -> None:
     must(job.unfinished == is_open, "the count of unfinished items is wrong")
     must(job.waits_for_return == (job in books.timers), "it waits for somebody without an end, or for nobody")
     if job.state is JobState.PLANNED:
-        must(states[ItemState.WAITING] == len(job.items), "an item was touched before the job was accepted")
+        must(
+            states[ItemState.WAITING] + states[ItemState.HELD] == len(job.items),
+            "an item was touched before the job was accepted",
+        )
     if job.state is JobState.DONE:
         must(states[ItemState.DONE] == len(job.items), "it is done without all its items")
     if job.state is JobState.PARTIAL:
@@ -58,7 +61,7 @@ def _check_job(books: Ledger, job: Job) -> None:
         must(all(group.partial for group in job.groups.values() if group.done < group.items), "it may not be partial")
         must(all(group.done for group in job.groups.values()), "a whole stage is missing")
     if job.state is JobState.RUNNING:
-        must(bool(is_open), "it runs without an open item")
+        must(bool(is_open) or job.is_late, "it runs without an open item")
         has_hope = all(
             (job.has_fallback or group.askers) and open_to_asks(group, failed_by)
             for group in job.groups.values()
@@ -75,7 +78,9 @@ def _check_job(books: Ledger, job: Job) -> None:
         }
         must(job.usable == usable, "who may take its items is out of date")
         must(job.ended_s is None and job.failure is None, "it is open and has ended")
+        must(not any(index in job.items for index in job.early), "a result was noted as early, and its item is there")
     else:
+        must(not job.early, "results of items that were never added are kept")
         must(not is_open and not job.usable and not job.waits_for_return, "it has ended and is not cleaned up")
         must(job.ended_s is not None, "it has ended at no time")
         must((job.failure is not None) == (job.state in _WITH_FAILURE), "it has a failure or lacks one")
@@ -152,6 +157,8 @@ def _check_item(books: Ledger, item: Item) -> None:
     must(item.failures < item.job.max_attempts or item.state is not ItemState.WAITING, "it is tried once too often")
     waits = item.state is ItemState.WAITING and item.job.state is JobState.RUNNING
     must(waits == (item.waits is not Waits.NOT), "it waits in no queue, or is in one without waiting")
+    if item.state is ItemState.HELD:
+        must(not item.live and all(attempt.is_old for attempt in item.attempts), "somebody is at it though it is held")
     if item.waits is Waits.AIMED:
         aim = books.participants[item.planned_for]
         must(item in aim.aimed, "it waits for somebody who does not know")

@@ -6,18 +6,9 @@ Rules (who gets what, when a job fails) are elsewhere; here it is only seen to t
 from __future__ import annotations
 
 from .events import Event
-from .instructions import (
-    FetchResult,
-    FinishJob,
-    Instruction,
-    ItemChanged,
-    KeepResult,
-    ParticipantChanged,
-    ReleaseResult,
-    SendLease,
-    StopLease,
-)
+from .instructions import FetchResult, FinishJob, KeepResult, ReleaseResult, SendLease, StopLease
 from .model import Attempt, Failure, Group, Item, Job, Participant
+from .outbox import Outbox
 from .states import AT_WORK, LEADS, OPEN_ATTEMPT, AttemptState, ItemState, JobState, ParticipantState, Waits
 from .timers import Timers
 from .transitions import (
@@ -30,7 +21,7 @@ from .transitions import (
 from .waiting import WaitingRoom
 
 
-class Ledger:
+class Ledger(Outbox):
     """All records. ``now_s`` is the time of the event being handled.
 
     Lists of things to look at are left for the rules, and are empty between events: ``freed`` (participants with room),
@@ -39,6 +30,7 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.now_s = 0.0
         self.jobs: dict[str, Job] = {}
         self.participants: dict[str, Participant] = {}
@@ -53,37 +45,6 @@ class Ledger:
         self.stranded: dict[str, Job] = {}
         self.to_help: dict[Group, None] = {}
         self._accepted = 0
-        self._commands: list[Instruction] = []
-        self._changed: dict[tuple[str, int], None] = {}
-        self._participants_before: dict[Participant, tuple[ParticipantState, str]] = {}
-        self._finished: list[FinishJob] = []
-
-    # Instructions
-
-    def take_instructions(self) -> list[Instruction]:
-        """What came of this event: commands in order, then changed items and participants, then ended jobs."""
-        taken = self._commands
-        taken += [ItemChanged(job_id, index) for job_id, index in self._changed]
-        if self._participants_before:
-            taken += [
-                ParticipantChanged(participant.id)
-                for participant, before in self._participants_before.items()
-                if before != (participant.state, participant.reason)
-            ]
-            self._participants_before = {}
-        if self._finished:
-            taken += self._finished
-            self._finished = []
-        self._commands, self._changed = [], {}
-        return taken
-
-    def order(self, command: Instruction) -> None:
-        """Adds a command to what comes of this event."""
-        self._commands.append(command)
-
-    def changed(self, item: Item) -> None:
-        """Notes that something that can be seen of the item is different."""
-        self._changed[(item.job.id, item.index)] = None
 
     # Participants
 
@@ -99,7 +60,7 @@ class Ledger:
 
         What it holds and what waits for it must then be moved by the caller.
         """
-        self._participants_before.setdefault(participant, (participant.state, participant.reason))
+        self.changes(participant)
         if to is not participant.state:
             if (participant.state, to) not in PARTICIPANT_TRANSITIONS:
                 raise InvalidTransition(
@@ -180,11 +141,29 @@ class Ledger:
         """A planned job with all its items: from now on its items weigh on the participants they are aimed at."""
         self.jobs[job.id] = job
         for participant_id in job.participants:
-            participant = self.participant(participant_id)
-            participant.jobs[job.id] = job
-            self.judge(job, participant)
+            self._enlist(job, self.participant(participant_id))
         for item in job.items.values():
-            self.participant(item.planned_for).reserved += not item.pulled
+            self.reserve(item)
+
+    def join(self, job: Job, participant: Participant) -> None:
+        """The job has one more participant, which may have room, or may have asked for its items as the fallback."""
+        job.left_out.pop(participant.id, None)
+        job.participants[participant.id] = len(job.participants)
+        self._enlist(job, participant)
+        self._count_room(participant)
+        for group in job.groups.values():
+            if participant.id in group.asks:
+                self.asked[(group, participant.id)] = None
+
+    def _enlist(self, job: Job, participant: Participant) -> None:
+        participant.jobs[job.id] = job
+        self.judge(job, participant)
+
+    def reserve(self, item: Item) -> None:
+        """While its job is planned, an item weighs on the participant it is aimed at."""
+        participant = self.participant(item.planned_for)
+        if item.job.state is JobState.PLANNED:
+            participant.reserved += not item.pulled
 
     def accept_job(self, job: Job) -> None:
         """The job's place in the order is fixed; its items are still to be put in queues."""
@@ -218,7 +197,11 @@ class Ledger:
             del self.participants[participant_id].jobs[job.id]
         if not to.wants_results:
             self.release_kept(job)
-        self._finished.append(FinishJob(job.id, to, failure))
+        for index, offers in job.early.items():
+            for (number, participant_id), result in offers.items():
+                self.order(ReleaseResult(participant_id, job.id, index, number, result))
+        job.early.clear()
+        self.finished(FinishJob(job.id, to, failure))
 
     def release_kept(self, job: Job) -> None:
         """Nobody needs the results of this job any more."""

@@ -6,7 +6,7 @@
 
 Pure: no I/O, no clock, no threads. Call it from one thread. The books are in `ledger`; who is chosen in `selection`; what
 is expected in `forecast`; who waits for what in `leasing`; what idle ones do in `helping`; how things end in `endings`;
-who gets a rest in `resting`; what may follow what in `transitions`; what must always hold in `invariants`.
+who gets a rest in `resting`; what a job gets while it runs in `additions`; what may follow what in `transitions`; what must always hold in `invariants`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import events as ev
+from .additions import Additions
 from .attempts import AttemptRules
 from .endings import Endings
 from .forecast import Forecast
@@ -26,7 +27,7 @@ from .ledger import Ledger
 from .model import Failure, FailureKind, Group, Job, Participant
 from .planning import make_job
 from .resting import Resting
-from .states import JobState, ParticipantState
+from .states import ItemState, JobState, ParticipantState
 from .story import told
 from .view import ItemView, JobView, ParticipantView, view_item, view_job, view_participant
 
@@ -55,10 +56,14 @@ class Machine:
         self._helping = Helping(self._books, forecast, self._leasing)
         attempts = AttemptRules(self._books, forecast, self._leasing, self._endings, self._resting, max_lost)
         self._attempts = attempts
+        additions = Additions(self._books, self._leasing)
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.ParticipantOnline: self._participant_online,
             ev.ParticipantOffline: self._participant_offline,
             ev.JobPlanned: self._job_planned,
+            ev.ItemsAdded: additions.items_added,
+            ev.ItemsReady: additions.items_ready,
+            ev.ParticipantJoined: additions.participant_joined,
             ev.JobAccepted: self._job_accepted,
             ev.JobDropped: self._job_dropped,
             ev.JobCancelled: self._job_cancelled,
@@ -80,8 +85,8 @@ class Machine:
     def handle(self, event: ev.Event, now_s: float) -> list[Instruction]:
         """Takes one event and returns what is to be done about it, in order.
 
-        ``now_s`` are seconds of a clock that only grows. Raises `InvalidInput` for a `JobPlanned` that makes no sense,
-        and `InvalidTransition` if the machine itself is wrong; no other event can fail.
+        ``now_s`` are seconds of a clock that only grows. Raises `InvalidInput` for a `JobPlanned` or `ItemsAdded` that
+        makes no sense, and `InvalidTransition` if the machine itself is wrong; no other event can fail.
         """
         self._books.now_s = now_s
         if not isinstance(event, ev.ItemProgressed):
@@ -198,7 +203,8 @@ class Machine:
             return
         self._books.accept_job(job)
         for item in job.items.values():
-            self._leasing.place(item)
+            if item.state is ItemState.WAITING:
+                self._leasing.place(item)
             if not job.state.is_open:
                 return
         self._endings.end_if_complete(job)
@@ -213,6 +219,8 @@ class Machine:
         job = self._books.jobs.get(event.job_id)
         if event.failure is not None and job is not None and job.state is JobState.RUNNING:
             self._end_if_open(event.job_id, JobState.FAILED, event.failure)
+            return
+        if job is not None and job.state is JobState.RUNNING and self._endings.end_with_prompt(job):
             return
         failure = Failure(FailureKind.CANCELLED, "The prompt ended without needing it.")
         self._end_if_open(event.job_id, JobState.CANCELLED, failure)

@@ -164,6 +164,7 @@ class Group:
     job: Job
     number: int
     partial: bool = False  # its items may be missing in the end
+    late: bool = False  # its items come while the job runs; who asks for them sees to their failures
     items: int = 0
     unfinished: int = 0
     done: int = 0
@@ -185,7 +186,10 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One distributed run. ``participants`` maps each eligible id to its position, ``left_out`` to a reason."""
+    """One distributed run. ``participants`` maps each eligible id to its position, ``left_out`` to a reason.
+
+    ``early`` are results, by index, attempt and participant, that were offered for items still to be added.
+    """
 
     id: str
     participants: dict[str, int]
@@ -197,6 +201,7 @@ class Job:
     state: JobState = JobState.PLANNED
     groups: dict[int, Group] = field(default_factory=dict)
     items: dict[int, Item] = field(default_factory=dict)
+    early: dict[int, dict[tuple[int, str], object]] = field(default_factory=dict)
     unfinished: int = 0
     seq: int = 0  # place in the order of acceptance, from 1; 0 = not accepted
     accepted_s: float | None = None
@@ -211,6 +216,11 @@ class Job:
     def has_fallback(self) -> bool:
         """Whether somebody takes the job's items when nobody else is left."""
         return self.fallback_id is not None and self.fallback_id not in self.left_out
+
+    @property
+    def is_late(self) -> bool:
+        """Whether items may still come, so that it is not over before its prompt."""
+        return any(group.late for group in self.groups.values())
 
     @property
     def floats(self) -> bool:

@@ -75,9 +75,9 @@ def open_to_asks(group: Group, failed_by: frozenset[str]) -> bool:
     """Whether waiting items of the group that these have failed may go to those that ask.
 
     One that has failed is to blame perhaps, and would then end the prompt of the master, which is who asks: so only when
-    nobody else is left, and not at all where it may be missing.
+    nobody else is left, and not at all where it may be missing. In a late group its failure ends nothing.
     """
-    return not failed_by or not (group.partial or group.job.usable)
+    return not failed_by or group.late or not (group.partial or group.job.usable)
 
 
 def may_take(item: Item, participant_id: str) -> bool:

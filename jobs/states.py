@@ -31,6 +31,7 @@ class JobState(str, Enum):
 class ItemState(str, Enum):
     """What has become of an item. With several attempts at work it is the state of the leading one."""
 
+    HELD = "held"  # something else must happen before anybody may begin it
     WAITING = "waiting"
     LEASED = "leased"  # sent to a participant, which has not begun yet
     RUNNING = "running"
@@ -76,7 +77,7 @@ class Waits(Enum):
 
 
 _OPEN_JOB = frozenset({JobState.PLANNED, JobState.RUNNING})
-_OPEN_ITEM = frozenset({ItemState.WAITING, ItemState.LEASED, ItemState.RUNNING, ItemState.FETCHING})
+_OPEN_ITEM = frozenset({ItemState.HELD, ItemState.WAITING, ItemState.LEASED, ItemState.RUNNING, ItemState.FETCHING})
 OPEN_ATTEMPT = frozenset({AttemptState.LEASED, AttemptState.RUNNING, AttemptState.FETCHING})
 AT_WORK = frozenset({AttemptState.LEASED, AttemptState.RUNNING})
 """States in which a lease takes a slot. A result on its way does not, so that transfer hides behind computation."""

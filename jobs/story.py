@@ -12,7 +12,7 @@ Entry = tuple[float, Any]
 MAX_WORDS = 200
 """Characters that one value may take."""
 
-_UNTOLD = frozenset({"result", "items", "participants", "left_out"})
+_UNTOLD = frozenset({"result", "items", "indices", "participants", "left_out"})
 """What is long and says little: where a result lies, and all of a plan."""
 
 

@@ -25,6 +25,8 @@ JOB_TRANSITIONS: dict[tuple[Jb, Jb], str] = {
 }
 
 ITEM_TRANSITIONS: dict[tuple[It, It], str] = {
+    (It.HELD, It.WAITING): "what must come before it has happened",
+    (It.HELD, It.CANCELLED): "the job ended",
     (It.WAITING, It.LEASED): "a participant was chosen",
     (It.WAITING, It.FETCHING): "an earlier attempt offered its result after all",
     (It.WAITING, It.DONE): "the result of an earlier attempt is here after all",

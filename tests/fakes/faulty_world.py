@@ -31,7 +31,8 @@ class Worker:
 class FaultyWorld:
     """Workers behind unreliable links. In chaos anything may get lost, come twice, late or in another order."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, late_share: float) -> None:
+        self.late_share = late_share  # of jobs that get items while they run
         self.random = random.Random(seed)
         self.referee = Referee(Machine(wait_for_return_s=5.0))
         self.now_s = 100.0
@@ -40,6 +41,7 @@ class FaultyWorld:
         self.history: list[ev.Event] = []
         self.fetches: list[FetchResult] = []
         self.poison: set[tuple[str, int]] = set()  # items that fail wherever they are tried
+        self.late: dict[str, tuple[ev.ItemSpec, ...]] = {}  # items that jobs get while they run
         self.jobs = 0
         self.lives = 1
         self.chaos = True
@@ -139,6 +141,10 @@ class FaultyWorld:
             items[1] = ev.ItemSpec(1, chosen[0], pinned=True)
         if self.random.random() < 0.35:
             self.poison.add((job_id, self.random.randrange(8)))
+        late = frozenset({1}) if self.random.random() < self.late_share else frozenset()
+        if late:
+            self.late[job_id] = self.late_items(chosen)
+            items = items[:5]
         people = (MASTER, *chosen) if self.random.random() < 0.7 else tuple(chosen)
         self.tell(
             ev.JobPlanned(
@@ -148,7 +154,14 @@ class FaultyWorld:
                 {chosen[-1]: "its model is missing"} if self.random.random() < 0.1 else {},
                 fallback=MASTER if self.random.random() < 0.5 else None,
                 partial_groups=frozenset(group for group in (0, 1) if self.random.random() < 0.6),
+                late_groups=late,
             )
+        )
+
+    def late_items(self, chosen: list[str]) -> tuple[ev.ItemSpec, ...]:
+        return tuple(
+            ev.ItemSpec(index, self.random.choice(chosen), group=1, pulled=True, held=self.random.random() < 0.6)
+            for index in range(5, self.random.randint(5, 11))
         )
 
     def plan_again(self, plan: ev.JobPlanned) -> None:
@@ -158,6 +171,11 @@ class FaultyWorld:
             replace(spec, attempts_before=self.referee.attempts[plan.job_id, spec.index], pinned=False)
             for spec in plan.items
         ]
+        if plan.job_id in self.late:
+            self.late[plan.job_id] = tuple(
+                replace(spec, attempts_before=self.referee.attempts[plan.job_id, spec.index])
+                for spec in self.late[plan.job_id]
+            )
         self.referee.new_life(plan.job_id)
         self.tell(replace(plan, items=tuple(items)))
         for worker in self.workers.values():
@@ -211,6 +229,29 @@ class FaultyWorld:
             if (job_id, group, MASTER) not in self.referee.asks:
                 self.tell(ev.ItemAsked(job_id, group, MASTER))
 
+    def go_on(self, job_id: str) -> None:
+        """The node of a late stage adds some items, or finds that some may begin; its prompt ends when all is there."""
+        specs = self.late.get(job_id)
+        if specs is None:
+            return
+        some = [spec for spec in specs if not self.chaos or self.random.random() < 0.5]
+        if self.chaos:
+            self.random.shuffle(some)
+        if not self.chaos or self.random.random() < 0.5:
+            self.tell(ev.ItemsAdded(job_id, tuple(some)))
+        else:
+            self.tell(ev.ItemsReady(job_id, tuple(spec.index for spec in some)))
+        if not self.chaos:
+            self.tell(ev.ItemsReady(job_id, tuple(spec.index for spec in some)))
+        view = self.referee.machine.job(job_id)
+        is_complete = view is not None and not view.unfinished and len(view.items) >= len(specs)
+        if view is not None and view.state == "running" and is_complete:
+            self.tell(ev.PromptEnded(job_id))
+
+    def join(self, job_id: str) -> None:
+        """Somebody comes up who was not planned with."""
+        self.tell(ev.ParticipantJoined(job_id, self.random.choice((MASTER, *WORKERS))))
+
     def deliver(self) -> None:
         if self.mail:
             at = self.random.randrange(len(self.mail)) if self.chaos else 0
@@ -237,9 +278,9 @@ class FaultyWorld:
             self.tell(ev.TimePassed())
         elif luck < 0.12 and self.history:
             self.tell(self.random.choice(self.history))
-        elif luck < 0.14:
-            self.ask(self.some_job())
-        elif luck < 0.22:
+        elif luck < 0.16:
+            self.random.choice((self.ask, self.go_on, self.join))(self.some_job())
+        elif luck < 0.24:
             self.bring_over()
         elif luck < 0.5:
             self.work(self.random.choice([MASTER, *WORKERS]))
@@ -263,6 +304,7 @@ class FaultyWorld:
             open_jobs = [job_id for job_id in self.referee.planned if job_id not in self.referee.finished]
             for job_id in open_jobs:
                 self.ask(job_id)
+                self.go_on(job_id)
             if self.mail or self.fetches or any(worker.hand for worker in self.workers.values()):
                 for worker_id in self.workers:
                     self.work(worker_id)

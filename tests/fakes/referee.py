@@ -19,7 +19,7 @@ from flotilla.jobs.machine import Machine
 
 Address = tuple[str, int, int, str]  # job, index, attempt, participant
 NOT_SEEN = ("offline", "it has not been seen")
-OPEN = ("waiting", "leased", "running", "fetching")
+OPEN = ("held", "waiting", "leased", "running", "fetching")
 
 
 def address(thing: object) -> Address:
@@ -38,6 +38,8 @@ class Referee:
         self.kept: set[Address] = set()  # results that the machine said have arrived, and has not released
         self.delivered: Counter[tuple[str, int]] = Counter()
         self.planned: dict[str, ev.JobPlanned] = {}
+        self.specs: dict[str, dict[int, ev.ItemSpec]] = {}
+        self.ready: set[tuple[str, int]] = set()
         self.finished: dict[str, str] = {}
         self.online: set[str] = set()
         self.named: set[str] = set()
@@ -48,6 +50,7 @@ class Referee:
     def handle(self, event: ev.Event, now_s: float, *, look: bool = True) -> list[Instruction]:
         self.events += 1
         self._note(event)
+        self._note_addition(event)
         before = self._views() if look else {}
         people = self._people() if look else {}
         open_before = self._is_open(event)
@@ -61,7 +64,8 @@ class Referee:
             after = self._views()
             changed = [(told.job_id, told.index) for told in instructions if isinstance(told, ItemChanged)]
             assert len(set(changed)) == len(changed)
-            assert set(changed) == {key for key in after if key in before and before[key] != after[key]}
+            fresh = {key for key in after if key not in before}
+            assert set(changed) - fresh == {key for key in after if key in before and before[key] != after[key]}
             moved = {told.participant_id for told in instructions if isinstance(told, ParticipantChanged)}
             others = {who for who, seen in self._people().items() if seen != people.get(who, NOT_SEEN)}
             assert moved == others, "a participant is different, and nobody was told"
@@ -76,17 +80,35 @@ class Referee:
             self.online.discard(event.participant_id)
             self.asks = {ask for ask in self.asks if ask[2] != event.participant_id}
         elif isinstance(event, ev.JobPlanned):
-            self.planned.setdefault(event.job_id, event)
-            self.named.update(event.participants)
+            if event.job_id not in self.planned:
+                self.planned[event.job_id] = event
+                self.specs[event.job_id] = {spec.index: spec for spec in event.items}
+            self.named.update([*event.participants, *(spec.planned_for for spec in event.items)])
         elif isinstance(event, ev.ItemFinished):
             self.offered[address(event)] = event.result
+            self.named.add(event.participant_id)
         elif isinstance(event, ev.ItemAsked):
             self.asks.add((event.job_id, event.group, event.participant_id))
+
+    def _note_addition(self, event: ev.Event) -> None:
+        job_id = getattr(event, "job_id", "")
+        if job_id not in self.planned or job_id in self.finished:
+            return
+        if isinstance(event, ev.ItemsAdded):
+            for spec in event.items:
+                self.specs[job_id].setdefault(spec.index, spec)
+                self.named.add(spec.planned_for)
+        elif isinstance(event, ev.ItemsReady):
+            self.ready.update((job_id, index) for index in event.indices if index in self.specs[job_id])
+        elif isinstance(event, ev.ParticipantJoined):
+            self.named.add(event.participant_id)
 
     def new_life(self, job_id: str) -> None:
         """The job is forgotten and will be planned again."""
         self.finished.pop(job_id, None)
         self.planned.pop(job_id, None)
+        self.specs.pop(job_id, None)
+        self.ready = {key for key in self.ready if key[0] != job_id}
         self.asks = {ask for ask in self.asks if ask[0] != job_id}
         for key in [key for key in self.delivered if key[0] == job_id]:
             del self.delivered[key]
@@ -112,7 +134,7 @@ class Referee:
 
     def _judge(self, told: Instruction, event: ev.Event) -> None:
         if isinstance(told, FinishJob):
-            self._judge_end(told)
+            self._judge_end(told, event)
         elif isinstance(told, SendLease):
             self._judge_lease(told)
         elif isinstance(told, ParticipantChanged):
@@ -121,6 +143,9 @@ class Referee:
         elif isinstance(told, FetchResult):
             if told.attempt <= self._spec(told.job_id, told.index).attempts_before:
                 self.seen["old results"] += 1
+                self.seen["kept for a held item"] += isinstance(event, ev.ItemsReady)
+                self.seen["early results"] += isinstance(event, ev.ItemsAdded)
+            self._judge_hold(told)
             assert self.offered[address(told)] == told.result
             assert told.participant_id in self.online
             assert told.job_id not in self.finished
@@ -139,24 +164,34 @@ class Referee:
                 self.kept.discard(address(told))
                 self._judge_release(told, event)
 
-    def _judge_end(self, told: FinishJob) -> None:
+    def _judge_hold(self, told: SendLease | FetchResult) -> None:
+        """What is held is left alone until it is ready."""
+        spec = self._spec(told.job_id, told.index)
+        assert not spec.held or (told.job_id, told.index) in self.ready, "a held item was touched"
+        self.seen["ready items"] += spec.held
+
+    def _judge_end(self, told: FinishJob, event: ev.Event) -> None:
         assert told.job_id not in self.finished, "a job finished twice"
         self.finished[told.job_id] = told.state.value
         self.seen[told.state.value] += 1
         assert (told.failure is None) == (told.state.value == "done")
         plan = self.planned[told.job_id]
-        counts = {spec.index: self.delivered[told.job_id, spec.index] for spec in plan.items}
+        specs = self.specs[told.job_id]
+        counts = {index: self.delivered[told.job_id, index] for index in specs}
         assert set(counts.values()) <= {0, 1}, "an item was delivered twice"
         if told.state.value == "done":
             assert all(counts.values()), "not every item was delivered"
+        if told.state.value in ("done", "partial") and plan.late_groups:
+            assert isinstance(event, ev.PromptEnded), "it ended while items could still come"
+            self.seen["late " + told.state.value] += 1
         if told.state.value == "partial":
             view = self.machine.job(told.job_id)
             assert view is not None
             assert set(view.missing) == {index for index, count in counts.items() if not count} != set()
-            assert all(spec.group in plan.partial_groups for spec in plan.items if spec.index in view.missing)
+            assert all(specs[index].group in plan.partial_groups for index in view.missing)
 
     def _spec(self, job_id: str, index: int) -> ev.ItemSpec:
-        return next(spec for spec in self.planned[job_id].items if spec.index == index)
+        return self.specs[job_id][index]
 
     def _judge_lease(self, told: SendLease) -> None:
         assert address(told) not in self.leased, "a lease was sent twice"
@@ -167,6 +202,7 @@ class Referee:
         view = self.machine.participant(told.participant_id)
         assert view is not None
         spec = self._spec(told.job_id, told.index)
+        self._judge_hold(told)
         assert told.attempt > spec.attempts_before
         if spec.pinned:
             assert told.participant_id == spec.planned_for, "a pinned item was moved"

@@ -11,23 +11,29 @@ from flotilla.jobs.machine import Machine
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-SEEDS = 8
+SEEDS = (0, 1, 3, 4, 5, 8)
+LATE_SEEDS = (24, 28)  # worlds in which all jobs get items while they run
 RARE = (
     *("done", "failed", "cancelled", "dropped", "partial"),
     *("copies", "answered asks", "old results", "rests"),
+    *("ready items", "late done"),
 )
+RARE_LATE = (*RARE, "late partial", "early results", "kept for a held item")
+LATE_SHARE = 0.3
 EVENTS_PER_SEED = 3_000  # 24,000 in all worlds, and what comes after
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [*SEEDS, *LATE_SEEDS])
 def test_every_job_of_a_faulty_world_ends_and_delivers_each_item_once(seed: int) -> None:
-    world = FaultyWorld(seed)
+    is_late = seed in LATE_SEEDS
+    world = FaultyWorld(seed, late_share=1.0 if is_late else LATE_SHARE)
+    rare = RARE_LATE if is_late else RARE
     referee = world.referee
     while referee.events < EVENTS_PER_SEED:
         world.step()
     world.quiesce()
     assert set(referee.finished) == set(referee.planned), "a job never ended"
-    assert all(referee.seen[thing] for thing in RARE), f"the world was too kind, unkind or dull: {referee.seen}"
+    assert all(referee.seen[thing] for thing in rare), f"the world was too kind, unkind or dull: {referee.seen}"
     world.forget_ended(keep=0)
     assert not list(referee.machine.job_ids())
     assert not referee.kept, "a result is kept of which nobody knows any more"
@@ -43,16 +49,30 @@ JOBS = tuple(f"j{number}" for number in range(3))
 PEOPLE = ("a", "b", "c")
 people = st.sampled_from(PEOPLE)
 jobs = st.sampled_from(JOBS)
-places = st.tuples(jobs, st.integers(0, 3), st.integers(1, 4), people)
+places = st.tuples(jobs, st.integers(0, 6), st.integers(1, 4), people)
 groups = st.integers(0, 1)
+added = st.lists(
+    st.builds(
+        ev.ItemSpec,
+        st.integers(2, 6),
+        people,
+        pinned=st.booleans(),
+        group=groups,
+        pulled=st.booleans(),
+        attempts_before=st.integers(0, 2),
+        held=st.booleans(),
+    ),
+    max_size=4,
+)
 specs = st.lists(
     st.builds(
-        lambda who, pinned, group, pulled, before: (who, pinned, group, pulled, before),
+        lambda who, pinned, group, pulled, before, held: (who, pinned, group, pulled, before, held),
         people,
         st.booleans(),
         groups,
         st.booleans(),
         st.integers(0, 2),
+        st.booleans(),
     ),
     max_size=4,
 )
@@ -87,20 +107,40 @@ class AnyStory(RuleBasedStateMachine):
         max_attempts=st.integers(1, 3),
         fallback=st.sampled_from([None, *PEOPLE]),
         partial=st.sets(groups),
+        late=st.sets(groups),
+        listed=st.sampled_from([PEOPLE, PEOPLE, ("a", "b"), ("c",)]),
     )
     def planned(
         self,
         job_id: str,
-        items: list[tuple[str, bool, int, bool, int]],
+        items: list[tuple[str, bool, int, bool, int, bool]],
         out: set[str],
         max_attempts: int,
         fallback: str | None,
         partial: set[int],
+        late: set[int],
+        listed: tuple[str, ...],
     ) -> None:
         plan = tuple(ev.ItemSpec(index, *item) for index, item in enumerate(items))
         left_out = dict.fromkeys(sorted(out), "not this one")
-        some = frozenset(partial)
-        self.tell(ev.JobPlanned(job_id, plan, PEOPLE, left_out, max_attempts, fallback, partial_groups=some))
+        some, more = frozenset(partial), frozenset(late)
+        self.tell(
+            ev.JobPlanned(job_id, plan, listed, left_out, max_attempts, fallback, partial_groups=some, late_groups=more)
+        )
+
+    @rule(job_id=jobs, items=added)
+    def items_added(self, job_id: str, items: list[ev.ItemSpec]) -> None:
+        plan = self.referee.planned.get(job_id)
+        late = frozenset() if plan is None else plan.late_groups
+        self.tell(ev.ItemsAdded(job_id, tuple(item for item in items if item.group in late)))
+
+    @rule(job_id=jobs, who=people)
+    def joined(self, job_id: str, who: str) -> None:
+        self.tell(ev.ParticipantJoined(job_id, who))
+
+    @rule(job_id=jobs, indices=st.lists(st.integers(0, 7), max_size=4))
+    def items_ready(self, job_id: str, indices: list[int]) -> None:
+        self.tell(ev.ItemsReady(job_id, tuple(indices)))
 
     @rule(job_id=jobs, group=groups, who=people)
     def asked(self, job_id: str, group: int, who: str) -> None:
@@ -173,6 +213,15 @@ class AnyStory(RuleBasedStateMachine):
                 for who in PEOPLE:
                     self.tell(ev.ItemAsked(job_id, group, who))
 
+    def end_prompts(self) -> bool:
+        """Of jobs that are only open because items could still come. False if there are none."""
+        views = [view for job_id in self.referee.planned if (view := self.referee.machine.job(job_id))]
+        complete = [view.job_id for view in views if view.state == "running" and not view.unfinished]
+        for job_id in complete:
+            self.tell(ev.PromptEnded(job_id))
+            assert job_id in self.referee.finished
+        return bool(complete)
+
     def teardown(self) -> None:
         """From any state on: good workers bring every job to an end."""
         for who in PEOPLE:
@@ -181,9 +230,12 @@ class AnyStory(RuleBasedStateMachine):
             self.tell(ev.ParticipantOnline(who))
         for job_id in self.referee.planned:
             self.tell(ev.JobAccepted(job_id))
+            self.tell(ev.ItemsReady(job_id, tuple(range(8))))
         self.ask_all()
         while set(self.referee.finished) != set(self.referee.planned):
             if not self.todo:
+                if self.end_prompts():
+                    continue
                 deadline_s = self.referee.machine.next_deadline_s()
                 assert deadline_s is not None, "it waits for nothing"
                 self.now_s = deadline_s

@@ -37,7 +37,7 @@ from devtools.state_tables import PAGE, page
             JobState.PLANNED,
             {state for state in JobState if not state.is_open},
         ),
-        (ITEM_TRANSITIONS, ItemState, ItemState.WAITING, {ItemState.DONE, ItemState.FAILED, ItemState.CANCELLED}),
+        (ITEM_TRANSITIONS, ItemState, ItemState.HELD, {ItemState.DONE, ItemState.FAILED, ItemState.CANCELLED}),
         (ATTEMPT_TRANSITIONS, AttemptState, AttemptState.LEASED, {AttemptState.DONE}),
         (PARTICIPANT_TRANSITIONS, ParticipantState, ParticipantState.OFFLINE, set()),
     ],
