@@ -1,4 +1,4 @@
-"""The two routes that another instance uses: the link, and the blobs that were announced over it."""
+"""The routes that another instance uses: the link, results that were announced over it, and inputs for items."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ..runtime.results import BLOB_ROUTE
 from ..workers.address import LINK_PATH
 from ..workers.doors import peer_is_loopback, serve_link
 from ..workers.handshake import Acceptor
+from .blobs import receive_blob
 from .http import answers_errors
 from .services import Services
 
@@ -27,3 +28,10 @@ def register(services: Services, routes: web.RouteTableDef) -> None:
         services.agent.authorise(request.headers.get("Authorization"), request.method, request.rel_url.raw_path)
         path = services.spool.open(request.match_info["hash"])
         return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+
+    @routes.put(BLOB_ROUTE + "{hash}")
+    @answers_errors()
+    async def take_blob(request: web.Request) -> web.StreamResponse:
+        target = request.rel_url.raw_path_qs
+        session = services.agent.authorise(request.headers.get("Authorization"), request.method, target)
+        return await receive_blob(services.agent, session, request)

@@ -144,7 +144,7 @@ class Assembly:
         A value that an item has none of is None. Ends the assembly, and raises NotFound, as `finish` does.
         """
         items, _ = self._end()
-        return {item.index: tuple(_alone(name, item) for name in item.metas) for item in items}
+        return {item.index: tuple(data_of(name, item) for name in item.metas) for item in items}
 
     def _end(self) -> tuple[list[ItemSink], dict[str, torch.Tensor]]:
         """What has arrived, in order, and the shared memory that nobody writes into any more. Nothing comes later."""
@@ -239,8 +239,8 @@ def _join(name: str, items: list[ItemSink], layout: torch.Tensor | None) -> Any:
     return join_audio(pieces)
 
 
-def _alone(name: str, item: ItemSink) -> Any:
-    """A value of one item as it was."""
+def data_of(name: str, item: ItemSink) -> Any:
+    """A value of one item, filled and widened, as it was."""
     meta = item.metas[name]
     if meta.get("empty"):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,11 +11,12 @@ from typing import Any
 
 from ..utils.errors import FetchFailed, InvalidBlob
 from ..utils.log import get_logger
-from .http_get import HttpGet, Interrupted, Target
+from .http_get import HttpGet
+from .http_try import Interrupted, Target, backoff, run_try
 from .limits import DEFAULT_LIMITS, DEFAULT_POLICY, FetchPolicy, TransportLimits
 from .local_read import read_local
 from .manifest import BlobManifest
-from .readers import READERS, in_reader
+from .readers import in_reader
 from .receive import Reception, Sink
 
 __all__ = ["Sink", "fetch_http", "read_local"]
@@ -73,9 +73,9 @@ async def _bring(
     failed = 0
     farthest = 0
     while True:
-        attempt = HttpGet(target, reception, headers(), policy, tls, report.from_thread)
+        attempt = HttpGet(target, reception, headers(), policy, tls, report.from_thread, manifest.size_bytes)
         try:
-            await _run_in_thread(attempt, manifest.size_bytes, policy)
+            await run_try(attempt, policy)
             return
         except Interrupted as error:
             reason = str(error)
@@ -91,24 +91,7 @@ async def _bring(
                 cure="Look whether the other machine runs and the network holds.",
                 details={"position": reception.position, "size_bytes": manifest.size_bytes, "host": target.host},
             )
-        await sleep(min(policy.backoff_first_s * 2 ** (failed - 1), policy.backoff_max_s))
-
-
-async def _run_in_thread(attempt: HttpGet, size_bytes: int, policy: FetchPolicy) -> None:
-    done = READERS.submit(functools.partial(attempt.run, size_bytes))
-    try:
-        await asyncio.shield(done)
-    except asyncio.CancelledError:
-        attempt.stop()
-        done.add_done_callback(_note)
-        await asyncio.wait([done], timeout=policy.stop_wait_s)
-        raise
-
-
-def _note(done: asyncio.Future[None]) -> None:
-    """Looks at the outcome of a try that was cancelled, or asyncio would complain that nobody did."""
-    if not done.cancelled():
-        done.exception()
+        await backoff(failed, policy, sleep)
 
 
 class _Report:

@@ -22,6 +22,9 @@ from .limits import MIB
 RESERVED_FROM_BYTES = 32 * MIB
 """Smaller tensors are not worth it."""
 
+PASSING_FROM_BYTES = MIB
+"""Smaller pieces are the C library's."""
+
 MAX_EXCESS = 2.0
 """A kept piece serves requests down to this fraction of its size."""
 
@@ -91,6 +94,24 @@ def _fresh(size_bytes: int) -> mmap.mmap:
     if hasattr(mmap, "MADV_HUGEPAGE"):
         piece.madvise(mmap.MADV_HUGEPAGE)
     return piece
+
+
+def passing(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """As `empty`, for what is soon gone again: large pieces go back to the system with their tensor.
+
+    The C library keeps freed pieces of up to some tens of megabytes for its own use, in each thread that has had one.
+    """
+    size_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size_bytes < PASSING_FROM_BYTES:
+        return empty(shape, dtype)
+    try:
+        with torch.inference_mode(False):
+            return torch.from_numpy(np.frombuffer(_fresh(size_bytes), dtype=np.uint8)).view(dtype).view(shape)
+    except (OverflowError, OSError, ValueError) as error:
+        raise TooLarge(
+            f"There is no memory for a piece of the shape {list(shape)} in {dtype}.",
+            cure="Use smaller tiles or chunks.",
+        ) from error
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, reserve: Reserve | None = None) -> torch.Tensor:

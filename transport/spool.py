@@ -9,35 +9,35 @@ same home takes it over (`Spool.adopt`). What its owner has called loose goes, o
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from blake3 import blake3
+from typing import Any, TypeVar
 
 from ..utils.clock import Clock, SystemClock
-from ..utils.errors import Conflict, NotFound, SpoolFull
+from ..utils.errors import Conflict, NotFound, SpoolFull, TooLarge
 from ..utils.log import get_logger
 from .codec import BlobPlan, plan_blob
 from .limits import DEFAULT_LIMITS, TransportLimits
+from .manifest import BlobManifest
 from .notes import FoundNote, check_note, loosened, write_note
 from .salvage import Age, Salvage, clear
 from .store import Draft, Store
+from .upload import Upload
 from .uses import Adopted, Held, NotedUse, StoredBlob
 from .values import Value
 
 RECYCLE_IDLE_S = 60.0  # after this the memory of released blobs goes back to the system
 KEEP_S = 24 * 3600.0
 """For so long a noted blob waits for its release, over restarts."""
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
 _USE_BYTES = 8
 
 log = get_logger("transport")
+
+_Begun = TypeVar("_Begun")
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,29 @@ class Spool:
             check_note(note)
         plan = plan_blob(values, precision, self._limits)
         use = "" if note is None else secrets.token_hex(_USE_BYTES)
-        blob = self._write_somewhere(plan, use)
+        blob = self._somewhere(plan.size_bytes, lambda store: self._write_into(store, plan, use))
         if note is not None:
             self._put_note(blob, note, since_s=self._clock.wall_s())
         return blob
+
+    def receive(self, size_bytes: int) -> Upload:
+        """Room for a blob of ``size_bytes`` that another machine sends; end the upload whatever happens.
+
+        Raises TooLarge over the cap of a blob, SpoolFull where no folder has room, not even without what is loose.
+        """
+        cap_bytes = self._limits.max_blob_bytes
+        if size_bytes > cap_bytes:
+            raise TooLarge(f"The blob has {size_bytes} bytes; {cap_bytes} are allowed.", cure="Send less at once.")
+        return self._somewhere(size_bytes, lambda store: self._begin(store, size_bytes))
+
+    def take(self, blob_hash: str) -> StoredBlob:
+        """Takes one more use of a blob that is here, without a note. Raises NotFound."""
+        with self._lock:
+            held = self._held.get(blob_hash)
+            if held is not None:
+                held.plain_uses += 1
+                return held.blob
+        raise _no_such_blob(blob_hash)
 
     def open(self, blob_hash: str) -> Path:
         """Where the blob lies. Raises NotFound."""
@@ -117,7 +136,7 @@ class Spool:
         with self._lock:
             held = self._held.get(blob_hash)
         if held is None:
-            raise NotFound("The spool holds no such blob.", details={"hash": blob_hash})
+            raise _no_such_blob(blob_hash)
         return held.blob
 
     def holds(self, blob: StoredBlob) -> bool:
@@ -223,23 +242,24 @@ class Spool:
 
     # Writing
 
-    def _write_somewhere(self, plan: BlobPlan, use: str) -> StoredBlob:
+    def _somewhere(self, size_bytes: int, begin: Callable[[Store], _Begun]) -> _Begun:
+        """What ``begin`` makes of the first folder that has room for so much."""
         faults = []
         for store in self._stores():
             try:
-                return self._write_into(store, plan, use)
+                return begin(store)
             except SpoolFull as fault:
                 faults.append(f"{store.folder.path.parent}: {fault.message}")
         for store in self._stores():
-            while self._make_room(store, plan.size_bytes):
+            while self._make_room(store, size_bytes):
                 try:
-                    return self._write_into(store, plan, use)
+                    return begin(store)
                 except SpoolFull:  # another result was quicker
                     continue
         raise SpoolFull(
-            f"A result of {plan.size_bytes} bytes finds no room. " + " ".join(faults),
+            f"A result of {size_bytes} bytes finds no room. " + " ".join(faults),
             cure="Free space there, raise FLOTILLA_SPOOL_CAP_BYTES, or let results be collected before more are made.",
-            details={"size_bytes": plan.size_bytes, "held_blobs": len(self._held)},
+            details={"size_bytes": size_bytes, "held_blobs": len(self._held)},
         )
 
     def _make_room(self, store: Store, size_bytes: int) -> bool:
@@ -266,40 +286,45 @@ class Spool:
         return True
 
     def _write_into(self, store: Store, plan: BlobPlan, use: str) -> StoredBlob:
+        upload = self._begin(store, plan.size_bytes, use)
+        upload.write(plan.chunks())
+        return upload.seal(plan.manifest)
+
+    def _begin(self, store: Store, size_bytes: int, use: str = "") -> Upload:
+        """A draft with room for it, in the books and on the file system. Raises SpoolFull."""
         with self._lock:
             if self._closed:
                 raise Conflict("The spool is closed.")
-            draft = store.reserve(plan.size_bytes)
+            draft = store.reserve(size_bytes)
         store.sweep()
-        try:
+        commit, drop = partial(self._commit, store, draft, use), partial(self._drop, store, draft)
+        upload = Upload(draft, size_bytes, commit, drop, self._limits)
+        with upload.or_abandoned():
             store.check_room(draft)
-            blob_hash = _fill(draft, plan)
-            with self._lock:
-                held = self._commit(store, draft, plan, blob_hash)
-                if use:
-                    held.noted[use] = NotedUse(self._clock.now_s())
-                else:
-                    held.plain_uses += 1
-        except BaseException as error:
-            with self._lock:
-                store.drop(draft)
-            if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                raise SpoolFull(f"The file system ran full: {error.strerror}.") from error
-            raise
-        finally:
-            store.sweep()
-        return replace(held.blob, use=use)
+        return upload
 
-    def _commit(self, store: Store, draft: Draft, plan: BlobPlan, blob_hash: str) -> Held:
-        if self._closed:
-            raise Conflict("The spool was closed while a result was being written.")
-        held = self._held.get(blob_hash)
-        if held is not None:
+    def _drop(self, store: Store, draft: Draft) -> None:
+        with self._lock:
             store.drop(draft)
-            return held
-        path = store.commit(draft, blob_hash, plan.size_bytes)
-        held = self._held[blob_hash] = Held(StoredBlob(plan.manifest(blob_hash), path), store)
-        return held
+        store.sweep()
+
+    def _commit(self, store: Store, draft: Draft, use: str, manifest: BlobManifest) -> StoredBlob:
+        """Takes a use of the blob, which is the finished draft or has been here before."""
+        with self._lock:
+            if self._closed:
+                raise Conflict("The spool was closed while a blob was being written.")
+            held = self._held.get(manifest.hash)
+            if held is not None:
+                store.drop(draft)
+            else:
+                path = store.commit(draft, manifest.hash, manifest.size_bytes)
+                held = self._held[manifest.hash] = Held(StoredBlob(manifest, path), store)
+            if use:
+                held.noted[use] = NotedUse(self._clock.now_s())
+            else:
+                held.plain_uses += 1
+        store.sweep()
+        return replace(held.blob, use=use)
 
     def _put_note(self, blob: StoredBlob, note: Mapping[str, Any], *, since_s: float, loose: bool = False) -> None:
         try:
@@ -361,16 +386,5 @@ class Spool:
         return blob
 
 
-def _fill(draft: Draft, plan: BlobPlan) -> str:
-    """Writes the blob's bytes and cuts the draft to its length; returns the hash in hex."""
-    hasher = blake3()
-    fd = Store.open_draft(draft)
-    try:
-        for chunk in plan.chunks():
-            hasher.update(chunk)
-            while chunk.nbytes:
-                chunk = chunk[os.write(fd, chunk) :]
-        os.ftruncate(fd, plan.size_bytes)
-    finally:
-        os.close(fd)
-    return hasher.hexdigest()
+def _no_such_blob(blob_hash: str) -> NotFound:
+    return NotFound("The spool holds no such blob.", details={"hash": blob_hash})

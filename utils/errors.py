@@ -3,7 +3,8 @@
     FlotillaError                something went wrong that we can name
     ├── InvalidInput             the caller sent something unusable                      400
     │   ├── InvalidPrompt        a prompt that cannot be distributed as it stands        400
-    │   └── InvalidBlob          bytes that are not the blob they claim to be            400
+    │   ├── InvalidBlob          bytes that are not the blob they claim to be            400
+    │   └── LengthRequired       a body whose length was not said before                 411
     ├── NotAllowed               proof of the fleet key is missing or wrong              403
     │   └── LinkRefused          two instances cannot form a link, and why               403
     ├── NotFound                 no such job, worker, blob                               404
@@ -69,6 +70,13 @@ class InvalidBlob(InvalidInput):
     """Bytes are not the blob that they claim to be."""
 
     code = "invalid_blob"
+
+
+class LengthRequired(InvalidInput):
+    """A body comes without its length, which decides whether there is room for it."""
+
+    code = "length_required"
+    status = 411
 
 
 class NotAllowed(FlotillaError):

@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..utils.errors import LinkRefused
 from .key import FleetKey, keyed_mac
 
-PROTOCOL_MIN = 2
-PROTOCOL_MAX = 2
+PROTOCOL_MIN = 3
+PROTOCOL_MAX = 3
 NONCE_BYTES = 32
 MAX_NAME_CHARS = 100
 MAX_SHOWN_CHARS = 300

@@ -20,6 +20,7 @@ MAX_LABEL_CHARS = 500
 MAX_TEXT_CHARS = 20_000
 MAX_TRACEBACK_LINES = 400
 MAX_SPOOL_PLACES = 8
+MAX_JOBS_TOLD = 1_000
 MAX_PATH_CHARS = 4_096
 MAX_PREVIEW_CHARS = 192 * 1024
 """Of a preview's base64 text: it goes in one frame, so that it never holds up what matters."""
@@ -97,6 +98,23 @@ class Release(_AboutItem):
     type: Literal["release"] = "release"
 
 
+class Prepare(_Message):
+    """Run this prompt once, so that the models of a job are loaded before its first item comes. It is no lease."""
+
+    type: Literal["prepare"] = "prepare"
+    job_id: Id
+    prompt_id: Id
+    prompt: dict[str, Any]
+    extra_data: dict[str, Any]
+
+
+class JobOver(_Message):
+    """Nothing more comes of this job: what was prepared and what was sent for it may go."""
+
+    type: Literal["job_over"] = "job_over"
+    job_id: Id
+
+
 class AskCapabilities(_Message):
     """Send `Capabilities` anew."""
 
@@ -168,6 +186,23 @@ class ItemFailed(_AboutItem):
     retry: bool
 
 
+class Prepared(_Message):
+    """How the preparation of a job has ended: ``facts`` about what was loaded, or in ``message`` why it was not."""
+
+    type: Literal["prepared"] = "prepared"
+    job_id: Id
+    ok: bool
+    facts: dict[str, Any] = Field(default_factory=dict)
+    message: Text = ""
+
+
+class JobsHeld(_Message):
+    """The jobs for which inputs or a preparation lie here, told when a link begins: `JobOver` ends those that are over."""
+
+    type: Literal["jobs_held"] = "jobs_held"
+    job_ids: Annotated[list[Id], Field(max_length=MAX_JOBS_TOLD)]
+
+
 class Capabilities(_Message):
     """What the worker has: nodes, models, facts about the machine."""
 
@@ -223,9 +258,9 @@ class Bye(_Message):
 
 
 Message = Union[  # noqa: UP007  (a union of this many is read at run time by pydantic, on Python 3.10 too)
-    Lease, Stop, Keep, Release, AskCapabilities,
+    Lease, Stop, Keep, Release, Prepare, JobOver, AskCapabilities,
     LeaseAccepted, LeaseRefused, ItemStarted, ItemProgress, ItemPreview, ItemFinished, ItemFailed,
-    Capabilities, Status, SpoolOffer,
+    Prepared, JobsHeld, Capabilities, Status, SpoolOffer,
     Ping, Pong, Bye,
 ]  # fmt: skip
 

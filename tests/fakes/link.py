@@ -8,7 +8,7 @@ from collections import deque
 from flotilla.utils.clock import Clock, ManualClock
 from flotilla.utils.errors import FlotillaError, LinkLost
 from flotilla.workers.entries import WorkerEntry
-from flotilla.workers.handshake import PeerInfo, Session
+from flotilla.workers.handshake import PROTOCOL_MAX, PeerInfo, Session
 from flotilla.workers.link import lost
 from flotilla.workers.messages import Bye, Message, dump, parse_message
 
@@ -94,8 +94,10 @@ def link_pair(
     """The master's end and the worker's end. ``master_id`` is new at each start of a master, ``master_home`` is not."""
     clock = clock or ManualClock()
     session = Session("0" * 32, b"k" * 32)
-    master = FakeLink(PeerInfo(worker_id, worker_id, "0.0.1", 2, True, f"home of {worker_id}"), session, clock)
-    worker = FakeLink(PeerInfo(master_id, "Master", "0.0.1", 2, True, master_home), session, clock)
+    master = FakeLink(
+        PeerInfo(worker_id, worker_id, "0.0.1", PROTOCOL_MAX, True, f"home of {worker_id}"), session, clock
+    )
+    worker = FakeLink(PeerInfo(master_id, "Master", "0.0.1", PROTOCOL_MAX, True, master_home), session, clock)
     master.other, worker.other = worker, master
     return master, worker
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -18,6 +16,7 @@ import torch
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from blake3 import blake3
+from fakes.certificates import make_certificate
 from fakes.peer import BATCH_BYTES, QUICK, Parcel, Peer, announcing, fetch, make_parcel, plain, run_peer, whole
 from flotilla.transport import http_get
 from flotilla.transport.codec import plan_blob
@@ -226,18 +225,6 @@ async def test_the_event_loop_stays_free(peer: Peer, tmp_path: Path) -> None:
         await fetch(peer, manifest, sink)
     assert calls
     assert loop_thread not in calls
-
-
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1 and its key."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("openssl is not installed")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *what]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return key, certificate
 
 
 async def test_tls(parcel: Parcel, tmp_path: Path) -> None:

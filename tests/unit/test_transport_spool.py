@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from blake3 import blake3
 from fakes.spools import MakeSpool, files_in, picture, spools_in
-from flotilla.transport import spool as spool_module
 from flotilla.transport import store
+from flotilla.transport.codec import BlobPlan
 from flotilla.transport.limits import MIB
 from flotilla.transport.spool import RECYCLE_IDLE_S
 from flotilla.transport.values import JSON, Value
@@ -93,15 +92,7 @@ def test_memory_that_runs_full_while_writing_falls_back_to_disk(
     make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = make_spool()
-    fill = spool_module._fill
-
-    def failing(draft: store.Draft, plan: Any) -> str:
-        if draft.path.is_relative_to(spool.folders[0]):
-            draft.path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return fill(draft, plan)
-
-    monkeypatch.setattr(spool_module, "_fill", failing)
+    break_off(monkeypatch, OSError(errno.ENOSPC, "No space left on device"), times=1)
     blob = spool.write(picture(1))
     assert blob.path.parent == spool.folders[1]
     assert files_in(*spool.folders) == [blob.path.name]
@@ -113,16 +104,27 @@ def test_nothing_half_written_stays(
     make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     spool = make_spool()
-
-    def failing(draft: store.Draft, plan: Any) -> str:
-        draft.path.write_bytes(b"half")
-        raise error
-
-    monkeypatch.setattr(spool_module, "_fill", failing)
+    break_off(monkeypatch, error)
     with pytest.raises(type(error)):
         spool.write(picture(1))
     assert files_in(*spool.folders) == []
     assert spool.usage().memory_bytes == spool.usage().disk_bytes == 0
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, error: BaseException, times: int = 1_000) -> None:
+    """The next ``times`` blobs fail after their first piece was written."""
+    chunks = BlobPlan.chunks
+    left = [times]
+
+    def failing(plan: BlobPlan) -> Iterator[memoryview]:
+        pieces = chunks(plan)
+        yield next(pieces)
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+        yield from pieces
+
+    monkeypatch.setattr(BlobPlan, "chunks", failing)
 
 
 def test_what_cannot_travel_leaves_nothing(make_spool: MakeSpool) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from fakes.spools import MakeSpool, files_in, picture, spools_in
 from filelock import FileLock
-from flotilla.transport import spool as spool_module
-from flotilla.transport import spool_place, store
+from flotilla.transport import spool_place
+from flotilla.transport.codec import BlobPlan
 from flotilla.transport.limits import GIB, MIB
 from flotilla.transport.owned_folder import OwnedFolder, make_private_folder
 from flotilla.transport.spool_place import default_spool
@@ -58,14 +58,13 @@ def test_closing_removes_everything_and_twice_is_fine(make_spool: MakeSpool, tmp
 
 def test_closing_while_a_result_is_written(make_spool: MakeSpool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = make_spool()
-    fill = spool_module._fill
+    chunks = BlobPlan.chunks
 
-    def closing(draft: store.Draft, plan: Any) -> str:
-        blob_hash = fill(draft, plan)
+    def closing(plan: BlobPlan) -> Iterator[memoryview]:
+        yield from chunks(plan)
         spool.close()
-        return blob_hash
 
-    monkeypatch.setattr(spool_module, "_fill", closing)
+    monkeypatch.setattr(BlobPlan, "chunks", closing)
     with pytest.raises(Conflict, match="closed while"):
         spool.write(picture(1))
     assert spool.held() == []

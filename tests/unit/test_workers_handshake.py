@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flotilla.utils.errors import LinkRefused
-from flotilla.workers.handshake import REASONS, Acceptor, Dialler, Established, Identity, Refusal
+from flotilla.workers.handshake import PROTOCOL_MAX, REASONS, Acceptor, Dialler, Established, Identity, Refusal
 from flotilla.workers.key import FleetKey
 
 KEY = FleetKey(b"the fleet's own secret, long enough")
@@ -66,7 +66,7 @@ def test_two_that_share_the_key() -> None:
     assert (at_master.peer.home_id, at_worker.peer.home_id) == ("worker-home", "master-home")
     assert at_master.peer.proved
     assert at_worker.peer.proved
-    assert at_master.peer.protocol == 2
+    assert at_master.peer.protocol == PROTOCOL_MAX
     assert at_master.session.key.hex() not in repr(at_master)
 
 
@@ -120,23 +120,24 @@ def test_a_dialler_with_a_key_refuses_a_worker_that_lets_everybody_in() -> None:
 
 
 def test_other_protocols_are_named_on_both_sides() -> None:
-    later = replace(MASTER, protocol_min=3, protocol_max=4, version="9.0.0")
+    later = replace(MASTER, protocol_min=8, protocol_max=9, version="9.0.0")
     error = refused(Dialler(KEY, later), Acceptor(KEY, WORKER, True))
     assert error.reason == "protocol"
-    for part in ("link protocol 3 to 4", "9.0.0", "link protocol 2", "0.1.0", "GPU box", "Master"):
+    for part in ("link protocol 8 to 9", "9.0.0", f"link protocol {PROTOCOL_MAX}", "0.1.0", "GPU box", "Master"):
         assert part in error.message
-    earlier = replace(MASTER, protocol_min=1, protocol_max=1)
-    assert refused(Dialler(KEY, earlier), Acceptor(KEY, WORKER, True)).reason == "protocol"
+    for protocol in (1, 2):  # what released versions before this one speak: they know nothing of sent inputs
+        earlier = replace(MASTER, protocol_min=1, protocol_max=protocol)
+        assert refused(Dialler(KEY, earlier), Acceptor(KEY, WORKER, True)).reason == "protocol"
     with pytest.raises(Refusal) as caught:
         Dialler(KEY, MASTER).receive({"type": "hello", "protocol_min": 9, "protocol_max": 9, "shape": "of the future"})
     assert caught.value.reason == "protocol"
 
 
 def test_the_highest_common_protocol_is_spoken() -> None:
-    wide = replace(MASTER, protocol_min=1, protocol_max=5)
-    wider = replace(WORKER, protocol_min=1, protocol_max=3)
+    wide = replace(MASTER, protocol_min=1, protocol_max=7)
+    wider = replace(WORKER, protocol_min=1, protocol_max=5)
     at_master, at_worker, _ = shake(Dialler(KEY, wide), Acceptor(KEY, wider, True))
-    assert at_master.peer.protocol == at_worker.peer.protocol == 3
+    assert at_master.peer.protocol == at_worker.peer.protocol == 5
 
 
 def test_fields_of_later_versions_are_carried_along() -> None:
@@ -190,7 +191,7 @@ def test_a_proof_from_a_second_conversation_at_the_same_time_fails() -> None:
 
 @pytest.mark.parametrize("field", ["name", "version", "instance_id", "home_id", "nonce", "protocol_max", "keyed"])
 def test_a_hello_changed_on_the_way_fails(field: str) -> None:
-    changed = {"nonce": "2" * 64, "protocol_max": 3, "keyed": False}
+    changed = {"nonce": "2" * 64, "protocol_max": 4, "keyed": False}
     dialler, acceptor = Dialler(KEY, MASTER), Acceptor(KEY, WORKER, True)
     with pytest.raises(Refusal):
         hello = {**dialler.start()[0], field: changed.get(field, "mallory")}
