@@ -140,24 +140,34 @@ def item_prompt(index: PromptIndex, stage_id: str, values: Mapping[str, Any]) ->
         node_id = pending.pop()
         if node_id in built:
             continue
-        class_type, inputs = _rewritten(index, node_id, stage_id, values)
-        inputs = {name: _resolved(index, value) if is_link(value) else value for name, value in inputs.items()}
-        pending.extend(value[0] for value in inputs.values() if is_link(value))
-        node: dict[str, Any] = {"class_type": class_type, "inputs": inputs}
-        original = index.prompt[node_id]
-        if "_meta" in original:
-            node["_meta"] = original["_meta"]
+        if node_id == stage_id:
+            node = _with_names(index, node_id, classes.DELIVER, delivered_inputs(index, node_id))
+        else:
+            node = item_node(index, node_id, values)
+        pending.extend(value[0] for value in node["inputs"].values() if is_link(value))
         built[node_id] = copy_json(node, where=index.label(node_id))
     return {node_id: built[node_id] for node_id in index if node_id in built}
 
 
-def _rewritten(
-    index: PromptIndex, node_id: str, stage_id: str, values: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
+def item_node(index: PromptIndex, node_id: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A node above the stage as it stands in the item's prompt. The values of its inputs are those of the user's
+    prompt, not copies."""
+    return _with_names(index, node_id, *_rewritten(index, node_id, values))
+
+
+def _with_names(index: PromptIndex, node_id: str, class_type: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The node, with constant model names in place of the links to them."""
+    resolved = {name: _resolved(index, value) if is_link(value) else value for name, value in inputs.items()}
+    node: dict[str, Any] = {"class_type": class_type, "inputs": resolved}
+    original = index.prompt[node_id]
+    if "_meta" in original:
+        node["_meta"] = original["_meta"]
+    return node
+
+
+def _rewritten(index: PromptIndex, node_id: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Class and inputs of a node in the item's prompt; the inputs are a new object, their values are not."""
     class_type = index.class_of(node_id)
-    if node_id == stage_id:
-        return classes.DELIVER, delivered_inputs(index, node_id)
     inputs = {
         name: value for name, value in index.inputs_of(node_id).items() if not classes.is_leftover(class_type, name)
     }

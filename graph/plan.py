@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import Any
 
 from ..utils.errors import NobodyCanRun
-from .classes import STAGE_CLASSES
 from .items import ItemValues, WorkerPlace, item_prompt, varying_nodes
+from .model_side import ModelSide, OutputTypes, model_side, no_types
+from .nesting import asks_for_number, distributed_nodes, stage_ids
 from .preflight import Capabilities, fit, reasons_of
 from .prompt import Prompt, PromptIndex, copy_json, quoted
-from .wishes import OnFailure, StageWishes, Way, asks_for_items
+from .wishes import OnFailure, StageWishes, Way
 
 Choose = Callable[[Sequence[str]], str]
 
@@ -52,7 +53,8 @@ class ItemPlan:
 
     With ``by_master_prompt`` the user's own prompt on the master is this item; no other prompt is queued for it.
     ``values`` holds, by node id, what each varying node gives in this item (see `items`). They are those of
-    ``planned_for``; in the way *pull* that is all it says, because anybody takes the item.
+    ``planned_for``; in the way *pull* that is all it says, because anybody takes the item. A tile's only value is the
+    tile itself, under the id of the stage's node.
     """
 
     index: int
@@ -73,6 +75,10 @@ class StagePlan:
     computes what is above the node. ``on_failure`` says whether the node returns what there is when items are
     missing in the end. ``fingerprint`` is equal for equal counts and values, whoever runs them: it belongs into the
     node's cache key.
+
+    In the way *tiles* items come when the node is reached (`tiles.with_tiles`), until then there are none, and the
+    fingerprint does not speak of them. ``side`` is what computing them takes; ``master_takes_part`` tells whether the
+    master does. Other ways have no ``side``.
     """
 
     node_id: str
@@ -83,6 +89,7 @@ class StagePlan:
     fingerprint: str
     number: int
     on_failure: OnFailure
+    side: ModelSide | None = None
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,25 @@ class JobPlan:
         return PromptIndex(self.prompt)
 
     def count_at(self, node_id: str) -> int:
-        """The number of items of the first stage that the node feeds; 1 where it feeds none."""
+        """The number of items of the first stage that the node feeds; 1 where it feeds none. Stages of tiles do not
+        count: to the nodes above them, the whole picture is one item."""
         for stage in self.stages:
-            if node_id in self.index.upstream([stage.node_id]):
+            if stage.way != "tiles" and node_id in self.index.upstream([stage.node_id]):
                 return len(stage.items)
         return 1
 
 
 def holds_stage(prompt: object) -> bool:
     """True when the prompt has a node whose work can be spread. Never raises: any JSON value may be asked about."""
-    return bool(_stage_ids(prompt))
+    return bool(distributed_nodes(prompt))
 
 
 def plan_job(
-    prompt: object, participants: Sequence[Participant], options: PlanOptions, choose: Choose
+    prompt: object,
+    participants: Sequence[Participant],
+    options: PlanOptions,
+    choose: Choose,
+    output_types: OutputTypes = no_types,
 ) -> JobPlan | None:
     """Plan the job of one prompt.
 
@@ -124,6 +136,8 @@ def plan_job(
         participants: in the order of the configuration, the master first if it is among them.
         options: what the user asked for.
         choose: picks, from some participants' ids, the one expected to finish first (way *route*).
+        output_types: what the master's host says of a node class (way *tiles*). Of classes that it does not know,
+            everything counts as a part of the model side.
 
     Returns:
         None when there is nothing to spread: no distributed node, or no worker to take part and no number of items
@@ -134,16 +148,15 @@ def plan_job(
         InvalidPrompt: the prompt cannot be planned as it stands.
         NobodyCanRun: every participant lacks something; message and details say who lacks what.
     """
-    stage_ids = _stage_ids(prompt)
-    if not isinstance(prompt, dict) or not stage_ids:
+    distributed = distributed_nodes(prompt)
+    if not isinstance(prompt, dict) or not distributed:
         return None
     workers = chosen_workers(participants, options)
-    if not workers and not any(asks_for_items(prompt[node_id].get("inputs")) for node_id in stage_ids):
+    if not workers and not any(asks_for_number(node) for node in distributed.values()):
         return None
     snapshot = snapshot_of(prompt)
     index = PromptIndex(snapshot)
-    ordered = [node_id for node_id in index.topological(index.upstream(stage_ids)) if node_id in stage_ids]
-    drafts = [StageDraft(index, number, node_id) for number, node_id in enumerate(ordered)]
+    drafts = [StageDraft(index, number, node_id, output_types) for number, node_id in enumerate(stage_ids(index))]
     able = find_able(drafts, participants, options)
     places = {worker.id: (worker.id, position) for position, worker in enumerate(able.workers, start=1)}
     planned: list[StagePlan] = []
@@ -161,7 +174,12 @@ def plan_job(
 
 
 def build_item_prompt(plan: JobPlan, item: ItemPlan) -> Prompt:
-    """The pruned, item-specific prompt that a worker queues: a new object each time, equal for equal items."""
+    """The pruned, item-specific prompt that a worker queues: a new object each time, equal for equal items.
+
+    That of a tile is made from its stage's `ModelSide`, because it takes data that the plan does not have.
+    """
+    if plan.stages[item.stage].way == "tiles":
+        raise ValueError("a tile's prompt is made by the model side of its stage")
     return item_prompt(plan.index, item.node_id, item.values)
 
 
@@ -187,16 +205,19 @@ class Able:
 class StageDraft:
     """A stage while it is being planned."""
 
-    def __init__(self, index: PromptIndex, number: int, node_id: str) -> None:
+    def __init__(self, index: PromptIndex, number: int, node_id: str, output_types: OutputTypes) -> None:
         self.index = index
         self.number = number
         self.node_id = node_id
         self.class_type = index.class_of(node_id)
         self.wishes = StageWishes.of(index, node_id)
-        self.values = ItemValues(index, varying_nodes(index, node_id))
+        self.side = model_side(index, node_id, output_types) if self.wishes.way == "tiles" else None
+        self.values = ItemValues(index, () if self.side else varying_nodes(index, node_id))
 
     def probe(self) -> Prompt:
         """The prompt that every participant must be able to run: item 0 with the defaults, which need the most."""
+        if self.side is not None:
+            return self.side.probe()
         return item_prompt(self.index, self.node_id, self.values.of(0, 1, None))
 
     def plan(self, first_index: int, able: Able, places: Mapping[str, WorkerPlace], choose: Choose) -> StagePlan:
@@ -220,10 +241,12 @@ class StageDraft:
             )
             for k, runner in enumerate(runners)
         )
-        return stage_plan(self, items)
+        return stage_plan(self, items, able)
 
     def _runners(self, able: tuple[str, ...], choose: Choose) -> Sequence[str]:
         """For whom the items are planned, one by one."""
+        if self.wishes.way == "tiles":
+            return ()
         if self.wishes.way == "pull":
             return [able[k % len(able)] for k in range(self.wishes.items)]
         if self.wishes.way == "one_each":
@@ -234,31 +257,19 @@ class StageDraft:
         return (chosen,)
 
 
-def stage_plan(draft: StageDraft, items: tuple[ItemPlan, ...]) -> StagePlan:
+def stage_plan(draft: StageDraft, items: tuple[ItemPlan, ...], able: Able) -> StagePlan:
     """The plan of a stage with these items."""
+    own = able.master is not None if draft.side is not None else any(item.by_master_prompt for item in items)
     return StagePlan(
         node_id=draft.node_id,
         class_type=draft.class_type,
         way=draft.wishes.way,
         items=items,
-        master_takes_part=any(item.by_master_prompt for item in items),
+        master_takes_part=own,
         fingerprint=_fingerprint(items),
         number=draft.number,
         on_failure=draft.wishes.on_failure,
-    )
-
-
-def _stage_ids(prompt: object) -> frozenset[str]:
-    """Tolerant on purpose: a prompt without distributed nodes is none of our business, however odd it is."""
-    if not isinstance(prompt, dict):
-        return frozenset()
-    return frozenset(
-        node_id
-        for node_id, node in prompt.items()
-        if isinstance(node_id, str)
-        and isinstance(node, dict)
-        and isinstance(node.get("class_type"), str)
-        and node["class_type"] in STAGE_CLASSES
+        side=draft.side,
     )
 
 

@@ -1,6 +1,7 @@
 """A plan as plain JSON, and a plan made again from it: the same stages, items and values, whoever is there by now.
 
-The prompt is not part of it; whoever keeps plans keeps the prompt beside them.
+The prompt is not part of it; whoever keeps plans keeps the prompt beside them. Tiles are not part of it either: they
+are added again when their node is reached.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..utils.errors import InvalidPrompt
 from .classes import STAGE_CLASSES
+from .model_side import OutputTypes, no_types
 from .plan import (
     Able,
     ItemPlan,
@@ -36,16 +38,17 @@ def save_plan(plan: JobPlan) -> dict[str, Any]:
 
 
 def _save_stage(stage: StagePlan) -> dict[str, Any]:
-    nodes = list(stage.items[0].values)
+    items = () if stage.way == "tiles" else stage.items
+    nodes = list(items[0].values) if items else []
     return {
         "node_id": stage.node_id,
         "class_type": stage.class_type,
         "way": stage.way,
         "on_failure": stage.on_failure,
-        "planned_for": [item.planned_for for item in stage.items],
-        "by_master_prompt": [item.k for item in stage.items if item.by_master_prompt],
+        "planned_for": [item.planned_for for item in items],
+        "by_master_prompt": [item.k for item in items if item.by_master_prompt],
         "values": {
-            node_id: [copy_json(item.values[node_id], where=f"Node {quoted(node_id)}") for item in stage.items]
+            node_id: [copy_json(item.values[node_id], where=f"Node {quoted(node_id)}") for item in items]
             for node_id in nodes
         },
     }
@@ -57,6 +60,7 @@ def load_plan(
     participants: Sequence[Participant],
     finished: Collection[int],
     options: PlanOptions,
+    output_types: OutputTypes = no_types,
 ) -> JobPlan:
     """The plan again, for the participants of now.
 
@@ -70,6 +74,7 @@ def load_plan(
         participants: in the order of the configuration, the master first if it is among them.
         finished: indices of items whose results exist already.
         options: what the user asked for.
+        output_types: as for `plan_job`.
 
     Raises:
         InvalidPrompt: the saved plan is not one of this prompt.
@@ -80,7 +85,7 @@ def load_plan(
     if saved.get("format") != FORMAT:
         raise _does_not_fit("it was written by another version")
     rows = _a_list(saved.get("stages"), "stages")
-    drafts = [_draft(index, number, row) for number, row in enumerate(rows)]
+    drafts = [_draft(index, number, row, output_types) for number, row in enumerate(rows)]
     if not drafts:
         raise _does_not_fit("it has no stages")
     able = find_able(drafts, participants, options)
@@ -98,7 +103,7 @@ def load_plan(
     )
 
 
-def _draft(index: PromptIndex, number: int, row: object) -> StageDraft:
+def _draft(index: PromptIndex, number: int, row: object, output_types: OutputTypes) -> StageDraft:
     """The stage that a row of the saved plan tells of, as far as the prompt says it."""
     node_id = row.get("node_id") if isinstance(row, dict) else None
     if not isinstance(row, dict) or not isinstance(node_id, str) or node_id not in index:
@@ -107,7 +112,7 @@ def _draft(index: PromptIndex, number: int, row: object) -> StageDraft:
     if class_type not in STAGE_CLASSES or class_type != row.get("class_type"):
         raise _does_not_fit(f"{index.label(node_id)} was of another class")
     index.topological(index.upstream([node_id]))  # a prompt with a circle must not get any further
-    draft = StageDraft(index, number, node_id)
+    draft = StageDraft(index, number, node_id, output_types)
     if (draft.wishes.way, draft.wishes.on_failure) != (row.get("way"), row.get("on_failure")):
         raise _does_not_fit(f"{index.label(node_id)} asked for something else")
     return draft
@@ -117,6 +122,8 @@ def _load_stage(
     draft: StageDraft, row: Mapping[str, Any], first_index: int, able: Able, finished: Collection[int]
 ) -> StagePlan:
     runners = _a_list(row.get("planned_for"), "planned_for")
+    if draft.side is not None:
+        return stage_plan(draft, (), able)
     columns = row.get("values")
     by_master = set(_a_list(row.get("by_master_prompt"), "by_master_prompt"))
     count = len(runners)
@@ -143,7 +150,7 @@ def _load_stage(
         )
         for k, runner in enumerate(runners)
     )
-    return stage_plan(draft, _with_master(items, able))
+    return stage_plan(draft, _with_master(items, able), able)
 
 
 def _with_master(items: tuple[ItemPlan, ...], able: Able) -> tuple[ItemPlan, ...]:

@@ -10,7 +10,7 @@ from .classes import ITEMS_INPUT, ON_FAILURE_INPUT, STAGE_CLASSES
 from .prompt import PromptIndex, is_link, quoted, unwrap
 from .values import is_true
 
-Way = Literal["one_each", "pull", "route"]
+Way = Literal["one_each", "pull", "route", "tiles"]
 OnFailure = Literal["fail", "partial"]
 
 MAX_ITEMS = 100_000
@@ -29,17 +29,20 @@ class StageWishes:
 
     @classmethod
     def of(cls, index: PromptIndex, node_id: str) -> StageWishes:
-        """What the inputs of a stage node say. A number of items wins over ``load_balance``.
+        """What the inputs of a stage node say. A number of items wins over ``load_balance``; tiles are not counted.
 
         Raises:
             InvalidPrompt: the number of items, or what to do on failure, is linked or makes no sense.
         """
         inputs = index.inputs_of(node_id)
+        stage = STAGE_CLASSES[index.class_of(node_id)]
+        if stage.tiles:
+            return cls("tiles", 0, _on_failure(index, node_id, inputs.get(ON_FAILURE_INPUT)))
         items = _items(index, node_id, inputs.get(ITEMS_INPUT))
         on_failure = _on_failure(index, node_id, inputs.get(ON_FAILURE_INPUT))
         if items:
             return cls("pull", items, on_failure)
-        route = inputs.get(STAGE_CLASSES[index.class_of(node_id)].route_input)
+        route = inputs.get(stage.route_input)
         return cls("route" if is_true(route) else "one_each", 0, on_failure)
 
 
