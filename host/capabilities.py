@@ -55,6 +55,17 @@ def choices_of(class_names: Iterable[str]) -> tuple[frozenset[str], Choices]:
     return known, options
 
 
+def output_types(class_name: str) -> tuple[object, ...] | None:
+    """The types of a node class's outputs, as the host says them: a name, or the list of a combo's choices. None for a
+    class that the host does not know, or that does not tell."""
+    node_class = nodes.NODE_CLASS_MAPPINGS.get(class_name)
+    try:
+        return None if node_class is None else tuple(node_class.RETURN_TYPES)
+    except Exception as error:
+        log.debug("a node class does not tell its outputs", node_class=class_name, error=error)
+        return None
+
+
 def _choices(node_class: Any) -> dict[str, tuple[str, ...]]:
     """The combos whose values the host itself compares with the list: not those that a node's own validation takes over
     (image loaders do), since for them the list does not decide."""

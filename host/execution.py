@@ -9,7 +9,8 @@ from typing import Any
 import comfy.model_management
 import comfy.utils
 from comfy_execution.progress import NodeState, get_progress_state
-from comfy_execution.utils import get_executing_context
+from comfy_execution.utils import CurrentNodeContext, get_executing_context
+from PIL import Image
 
 from .records import ProgressSnapshot
 
@@ -52,14 +53,23 @@ class NodeProgress:
     def __init__(self, total: int, node_id: str) -> None:
         self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self._total = total
-        self._shown = -1
+        self._shown = -1, total
 
-    def show(self, value: int) -> None:
-        """Shows ``value`` of ``total``; repeats are not sent."""
+    def show(self, value: int, total: int | None = None, picture: Image.Image | None = None) -> None:
+        """Shows ``value`` of ``total``, and a picture on the node if there is one; repeats are not sent."""
+        if total is not None:
+            self._total = total
         value = max(0, min(value, self._total))
-        if value != self._shown:
-            self._shown = value
-            self._bar.update_absolute(value, self._total)
+        if (value, self._total) != self._shown:
+            self._shown = value, self._total
+            shown = ("JPEG", picture, max(picture.size)) if picture is not None else None
+            self._bar.update_absolute(value, self._total, shown)
+
+
+def as_node(node_id: str) -> CurrentNodeContext:
+    """Within it, progress and previews belong to ``node_id``, which need not be a node of the prompt: so that a sampler
+    that is called many times leaves the bar of the node that calls it alone."""
+    return CurrentNodeContext(executing_prompt_id() or "", node_id)
 
 
 class CachePromptWatch:

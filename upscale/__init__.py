@@ -1,0 +1,1 @@
+"""Upscaling by tiles: geometry, order and dependencies, the canvas, conditioning of a tile, one tile's sampling."""
