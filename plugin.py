@@ -13,7 +13,7 @@ from . import nodes
 from .api import register_routes
 from .api.intercept import Interceptor
 from .api.services import Services
-from .host.capabilities import choices_of, read_capabilities
+from .host.capabilities import choices_of, output_types, read_capabilities
 from .host.execution import CachePromptWatch, progress_of
 from .host.facts import configured_port, host_version
 from .host.node_api import ComfyExtension, io
@@ -26,6 +26,7 @@ from .runtime import context
 from .runtime.agent import Agent
 from .runtime.coordinator import Coordinator
 from .runtime.own_results import OwnResults
+from .runtime.pushes import InputPusher
 from .runtime.results import ResultFetcher
 from .storage.database import sqlite_url
 from .storage.journal import Journal
@@ -101,6 +102,9 @@ class Flotilla:
             screen=Screen(),
             own_results=OwnResults(self.spool, self.identity.home_id, clock),
             home_id=self.identity.home_id,
+            spool=self.spool,
+            pusher=InputPusher(clock=clock),
+            output_types=output_types,
             reserve=self.reserve,
             own_choices=choices_of,
         )
@@ -119,7 +123,15 @@ class Flotilla:
 
     def register(self) -> None:
         """Registers routes and hooks. Must run while the host imports packs."""
-        context.install(context.Context(self.coordinator.stage_of, self.coordinator.plan_of, self.agent.deliver))
+        context.install(
+            context.Context(
+                self.coordinator.stage_of,
+                self.coordinator.plan_of,
+                self.agent.deliver,
+                self.agent.input_values,
+                self.agent.prepared,
+            )
+        )
         services = Services(
             server=self.server,
             queue=self.queue,

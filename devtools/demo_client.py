@@ -17,6 +17,8 @@ Progress = Callable[[str, str, float], None]
 """Called with a prompt id, a node id and the node's share done, from 0 to 1."""
 
 ANSWER_TIMEOUT_S = 30.0
+HISTORY_TRIES = 100
+HISTORY_EVERY_S = 0.1
 
 
 class DemoError(Exception):
@@ -118,9 +120,12 @@ class Client:
             return await answer.json()
 
     async def pictures(self, prompt_id: str) -> list[Image.Image]:
-        """The pictures that a finished prompt saved, in order, as RGB."""
-        history = await self.get(f"/history/{prompt_id}")
-        outputs = history[prompt_id]["outputs"].values()
+        """The pictures that a finished prompt saved, in order, as RGB.
+
+        Raises:
+            DemoError: The server has none.
+        """
+        outputs = (await self._history(prompt_id))["outputs"].values()
         found = []
         for entry in [entry for output in outputs for entry in output.get("images", ())]:
             query = {"filename": entry["filename"], "subfolder": entry["subfolder"], "type": entry["type"]}
@@ -128,3 +133,12 @@ class Client:
                 answer.raise_for_status()
                 found.append(Image.open(io.BytesIO(await answer.read())).convert("RGB"))
         return found
+
+    async def _history(self, prompt_id: str) -> dict[str, Any]:
+        """A finished prompt's entry, which the host writes a moment after it has told of the end."""
+        for _ in range(HISTORY_TRIES):
+            entry: dict[str, Any] | None = (await self.get(f"/history/{prompt_id}")).get(prompt_id)
+            if entry is not None:
+                return entry
+            await asyncio.sleep(HISTORY_EVERY_S)
+        raise DemoError(f"{self.url} has no history of a prompt that has finished.")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from ..host.node_api import io
+from . import tiles
 from .collector import DistributedCollector, DistributedCollectorAny
 from .dividers import AudioBatchDivider, ImageBatchDivider
 from .internal import FlotillaDeliver, FlotillaItem, FlotillaOffset, FlotillaPick
 from .plain import DistributedEmptyImage, DistributedModelName, DistributedQueue
 from .rounds import FlotillaGather, FlotillaHandIn, FlotillaRound, FlotillaTake
+from .upscale import DistributedUpscale, FlotillaUpscale, UltimateSDUpscaleDistributed
 from .varying import DistributedItem, DistributedPrompts, DistributedSeed, DistributedValue
 
 ALL_NODES: list[type[io.ComfyNode]] = [
     DistributedCollector,
     DistributedCollectorAny,
+    UltimateSDUpscaleDistributed,
+    DistributedUpscale,
     DistributedSeed,
     DistributedValue,
     DistributedItem,
@@ -30,4 +34,6 @@ ALL_NODES: list[type[io.ComfyNode]] = [
     FlotillaHandIn,
     FlotillaGather,
     FlotillaRound,
+    FlotillaUpscale,
+    *tiles.NODES,
 ]

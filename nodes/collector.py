@@ -119,7 +119,8 @@ class DistributedCollectorAny(io.ComfyNode):
 
 
 def _current_stage() -> StageRun | None:
-    return context.stage_of(executing_prompt_id(), executing_node_id())
+    stage = context.stage_of(executing_prompt_id(), executing_node_id())
+    return stage if isinstance(stage, StageRun) else None
 
 
 def _current_fingerprint() -> str:

@@ -109,10 +109,11 @@ def listed_values(inputs: Mapping[str, Sequence[Any]]) -> dict[str, Value]:
 
 def any_values(entries: Sequence[Any]) -> dict[str, Value]:
     """The entries of a list, in order, with the kinds that they are found to be of. Raises InvalidInput."""
-    return {f"{ANY_INPUT}.{place}": Value(_kind_of(entry, place), entry) for place, entry in enumerate(entries)}
+    return {f"{ANY_INPUT}.{place}": Value(kind_of(entry, place), entry) for place, entry in enumerate(entries)}
 
 
-def _kind_of(entry: Any, place: int) -> str:
+def kind_of(entry: Any, place: int) -> str:
+    """As what a value travels. Raises InvalidInput, which calls it value ``place`` + 1, for what cannot."""
     if isinstance(entry, torch.Tensor):
         for kind in (IMAGE, MASK):
             if entry.dim() == RANK[kind]:

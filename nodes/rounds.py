@@ -94,7 +94,7 @@ def _node(class_type: str, stage: StageRun, **inputs: Any) -> dict[str, Any]:
 
 def _running(stage_id: str) -> StageRun:
     run = context.stage_of(executing_prompt_id(), stage_id)
-    if run is None:
+    if not isinstance(run, StageRun):
         raise RuntimeError("this node runs only in jobs of Flotilla")
     return run
 

@@ -13,6 +13,7 @@ from .news import ItemNews, JobNews
 MAX_ITEMS_PER_MESSAGE = 250
 MAX_LABEL_CHARS = 200
 MAX_FAILURE_CHARS = 500
+NOT_BEGUN = (ItemState.HELD, ItemState.WAITING)
 TOLD_AT_THE_END = (ItemState.DONE, ItemState.FAILED)
 
 
@@ -37,8 +38,9 @@ class JobFeed:
         self.take_job(news)
 
     def take_job(self, news: JobNews) -> None:
-        """The job's state has changed."""
+        """The job's state has changed, or it has more items."""
         self.news = news
+        self._ended.extend(bytes(news.items_total - len(self._ended)))
         self._participants.update(dict.fromkeys(news.participants))
 
     def take_item(self, news: ItemNews, now_s: float) -> bool:
@@ -46,7 +48,7 @@ class JobFeed:
         if not 0 <= news.index < len(self._ended) or self._ended[news.index]:
             return False
         old = self._open.get(news.index)
-        if old == news or (old is None and news.state == ItemState.WAITING and not news.failed_on):
+        if old == news or (old is None and news.state in NOT_BEGUN and not news.failed_on):
             return False
         self._count(old, -1)
         self._failed.update(news.failed_on)
@@ -145,7 +147,7 @@ def _item(item: ItemNews, names: Mapping[str, str]) -> dict[str, Any]:
     label = item.label[:MAX_LABEL_CHARS] if item.state == ItemState.RUNNING else ""
     if label and item.participant_id is not None:
         label = f"{label} on {names[item.participant_id]}"
-    return {
+    told: dict[str, Any] = {
         "index": item.index,
         "k": item.k,
         "node_id": item.node_id,
@@ -156,3 +158,6 @@ def _item(item: ItemNews, names: Mapping[str, str]) -> dict[str, Any]:
         "label": label,
         "copies": item.copies,
     }
+    if item.tile is not None:
+        told["tile"] = item.tile
+    return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..jobs.model import Failure
 from ..jobs.states import AttemptState, ItemState, JobState
@@ -35,7 +36,7 @@ class ItemNews:
 
     ``participant_id`` and ``attempt`` lead, or delivered the result; ``fraction`` (0..1) and ``label`` tell how far that
     is; ``copies`` counts live attempts. ``running_on`` and ``failed_on`` name the participants of the attempts that run
-    and that failed.
+    and that failed. ``tile`` says where in the picture the item is, if it is part of one.
     """
 
     index: int
@@ -49,6 +50,7 @@ class ItemNews:
     copies: int = 0
     running_on: tuple[str, ...] = ()
     failed_on: tuple[str, ...] = ()
+    tile: Mapping[str, Any] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -58,13 +60,17 @@ class ItemNews:
 
 @dataclass(frozen=True)
 class PreviewNews:
-    """A participant's picture of an item: a JPEG as base64 text, as it came over the link, for the stage's node."""
+    """A participant's picture of an item: a JPEG as base64 text, as it came over the link, for the stage's node.
+
+    With ``on_node`` off it is not shown on the node, which has something else to show.
+    """
 
     job_id: str
     index: int
     node_id: str
     participant_id: str
     data: str
+    on_node: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class ParticipantNews:
     reason: str = ""
 
 
-def item_news(view: ItemView, node_id: str, k: int) -> ItemNews:
+def item_news(view: ItemView, node_id: str, k: int, tile: Mapping[str, Any] | None = None) -> ItemNews:
     """What the machine knows of an item, for the relay."""
 
     def who(state: AttemptState) -> tuple[str, ...]:
@@ -94,4 +100,5 @@ def item_news(view: ItemView, node_id: str, k: int) -> ItemNews:
         copies=view.copies,
         running_on=who(AttemptState.RUNNING),
         failed_on=who(AttemptState.FAILED),
+        tile=tile,
     )

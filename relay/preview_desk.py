@@ -59,6 +59,10 @@ class PreviewDesk:
             self._waiting[news.job_id, news.participant_id] = news
             self._go_on()
 
+    def show(self, job_id: str, node_id: str, jpeg: bytes) -> None:
+        """Shows a picture of the master's own on the node, to the client of the job."""
+        self._screen.send_preview(jpeg, node_id, job_id, self._clients.get(job_id, ""))
+
     async def close(self) -> None:
         """Shows nothing any more."""
         self._stop_timer()
@@ -104,7 +108,8 @@ class PreviewDesk:
         client_id = self._clients.get(news.job_id, "")
         if not client_id:  # the job has ended meanwhile
             return
-        self._screen.send_preview(jpeg, news.node_id, news.job_id, client_id)
+        if news.on_node:
+            self._screen.send_preview(jpeg, news.node_id, news.job_id, client_id)
         message: dict[str, Any] = {
             "job_id": news.job_id,
             "index": news.index,

@@ -80,6 +80,10 @@ class Relay:
         """A picture of an item has come. Shown to the client of an open job, else dropped."""
         self._previews.offer(news)
 
+    def picture(self, job_id: str, node_id: str, jpeg: bytes) -> None:
+        """How a picture looks that the master puts together. Shown on the node to the client of an open job."""
+        self._previews.show(job_id, node_id, jpeg)
+
     def participant_changed(self, news: ParticipantNews) -> None:
         """A participant's state or its reason has changed."""
         participant = self._participants.get(news.participant_id)

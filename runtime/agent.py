@@ -1,12 +1,13 @@
 """The worker's side: takes leases from masters, queues them on this host, and keeps results until they are released.
 
-Everything here runs on the server's loop, except `deliver`, which a node calls in the prompt thread.
+Everything here runs on the server's loop, except `deliver`, `input_values` and `prepared`, which nodes call in the
+prompt thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from ..graph.preflight import Capabilities
@@ -23,9 +24,11 @@ from ..utils.log import get_logger
 from ..workers import messages as m
 from ..workers.link import Link
 from ..workers.tokens import verify
-from .followers import PROGRESS_EVERY_S, CountsReporter, failure_report, outcome_of, report_progress
+from .followers import PROGRESS_EVERY_S, CountsReporter, failure_report, outcome_of, refusal_reason, report_progress
 from .held import HeldResults, note_of, read_note
-from .session import DELIVERED, ENDED, Key, MasterSession, WorkItem
+from .inputs import Inputs, one_off_inputs
+from .preparations import Preparations
+from .session import DELIVERED, ENDED, Arrival, Key, MasterSession, WorkItem
 
 log = get_logger("agent")
 
@@ -63,7 +66,9 @@ class Agent:
         self._by_prompt: dict[str, WorkItem] = {}
         self._leaving: set[str] = set()  # prompts of ours that the host has not quite let go of
         self._held = HeldResults(spool)
+        self._inputs = Inputs(spool)
         self._counts = CountsReporter(self.queue_counts)
+        self._preparations = Preparations(queue, call_soon, self._preparations_changed)
         self._tidied_s = clock.now_s()
         self._background = Background("agent")
         self.watch = make_watch(
@@ -111,16 +116,36 @@ class Agent:
             if session.links:
                 self._background.spawn(_send(session, result.report))
 
-    def authorise(self, header: str | None, method: str, path: str) -> None:
-        """Checks the token of a blob request against the links of masters. Raises NotAllowed."""
-        verify(header, self._session_key, method, path)
+    def authorise(self, header: str | None, method: str, path: str) -> MasterSession:
+        """Checks the token of a blob request against the links of masters: whose it is. Raises NotAllowed."""
+        linked = {link.session.id: (session, link) for session in self._sessions.values() for link in session.links}
 
-    def _session_key(self, session_id: str) -> tuple[bytes, float] | None:
-        for session in self._sessions.values():
-            for link in session.links:
-                if link.session.id == session_id:
-                    return link.session.key, self._clock.now_s() - link.began_s
-        return None
+        def key_of(session_id: str) -> tuple[bytes, float] | None:
+            if session_id not in linked:
+                return None
+            link = linked[session_id][1]
+            return link.session.key, self._clock.now_s() - link.began_s
+
+        return linked[verify(header, key_of, method, path)][0]
+
+    async def receive_input(
+        self, session: MasterSession, arrival: Arrival, size_bytes: int, pieces: AsyncIterator[list[bytes]]
+    ) -> bool:
+        """Takes an input that a master sends, see `Inputs.receive`."""
+        return await self._inputs.receive(session, arrival, size_bytes, pieces)
+
+    def input_values(self, prompt_id: str, blob_hash: str) -> dict[str, Value]:
+        """Called by nodes in the prompt thread, see `context.input_values`."""
+        work = self._by_prompt.get(prompt_id) or self._preparations.find(prompt_id)
+        if work is None:
+            raise RuntimeError("this prompt is nothing that a master has sent to this worker")
+        if isinstance(work, WorkItem) and work.state == ENDED:
+            raise JobCancelled("The master does not want this item any more.")
+        return self._inputs.values(work.session, work.job_id, blob_hash)
+
+    def prepared(self, prompt_id: str, facts: Mapping[str, Any]) -> None:
+        """Called by a node in the prompt thread, see `context.prepared`."""
+        self._preparations.prepared(prompt_id, facts)
 
     def deliver(self, prompt_id: str, values: Mapping[str, Value]) -> None:
         """Called by the Deliver node, in the prompt thread: spools the item's values and announces them."""
@@ -140,17 +165,23 @@ class Agent:
         """Prompts running and waiting here, and how many of them are ours."""
         running, waiting = self._queue.live()
         self._leaving &= {*running, *waiting}
-        ours = sum(1 for prompt_id in running + waiting if prompt_id in self._by_prompt or prompt_id in self._leaving)
+        ours = sum(1 for prompt_id in running + waiting if self._is_ours(prompt_id))
         if self._clock.now_s() - self._tidied_s > TIDY_EVERY_S:
             self._tidy()
         return m.Status(running=len(running), pending=len(waiting), ours=ours)
+
+    def _is_ours(self, prompt_id: str) -> bool:
+        known = prompt_id in self._by_prompt or prompt_id in self._leaving
+        return known or self._preparations.find(prompt_id) is not None
 
     async def close(self) -> None:
         """Stops every item and every task. Finished results stay in the spool."""
         for item in list(self._by_prompt.values()):
             self._queue.cancel(item.prompt_id)
+        await self._preparations.close()
         await self._background.close()
         await self._held.close()
+        await self._inputs.close()
 
     # What a master says
 
@@ -169,6 +200,11 @@ class Agent:
             self._held.loosen(session, (message.job_id, message.index, message.attempt))
         elif isinstance(message, m.Release):
             self._held.release(session, (message.job_id, message.index, message.attempt))
+        elif isinstance(message, m.Prepare):
+            self._background.spawn(self._prepare(session, message))
+        elif isinstance(message, m.JobOver):
+            self._preparations.drop(session, message.job_id)
+            self._inputs.drop_job(session, message.job_id)
         elif isinstance(message, m.AskCapabilities):
             self._background.spawn(self._send_capabilities(session))
         else:
@@ -183,6 +219,7 @@ class Agent:
             await session.tell(session.items[key])
             return
         item = WorkItem(session, *key, prompt_id=lease.prompt_id, precision=lease.precision, prompt=lease.prompt)
+        item.inputs = one_off_inputs(lease.prompt)
         session.items[key] = item
         self._by_prompt[lease.prompt_id] = item
         self.watch.hold()
@@ -193,8 +230,8 @@ class Agent:
             answer = Refused({"message": f"{type(error).__name__}: {error}"}, {})
         if isinstance(answer, Refused):
             self._forget(item)
-            reason = " ".join(str(answer.error.get(part) or "") for part in ("message", "details")).strip()
-            await session.send(m.LeaseRefused(**item.address, reason=reason, node_errors=answer.node_errors))
+            refused = m.LeaseRefused(**item.address, reason=refusal_reason(answer), node_errors=answer.node_errors)
+            await session.send(refused)
             return
         if item.state == ENDED:  # stopped while the host was validating it
             self._queue.cancel(lease.prompt_id)
@@ -202,6 +239,11 @@ class Agent:
         self._counts.changed()
         await session.send(m.LeaseAccepted(**item.address))
         self._background.spawn(self._follow(item))
+
+    async def _prepare(self, session: MasterSession, order: m.Prepare) -> None:
+        self.watch.hold()
+        await self._preparations.take(session, order)
+        self._let_go_if_idle()
 
     def _stop(self, session: MasterSession, key: Key) -> None:
         """Ends an item that waits or runs. One that has its result stays: the master hears of it, and releases it."""
@@ -223,6 +265,7 @@ class Agent:
 
     def _prompt_ended(self, prompt_id: str) -> None:
         self._counts.changed()
+        self._preparations.ended(prompt_id)
         item = self._by_prompt.get(prompt_id)
         if item is not None:
             self._background.spawn(self._conclude(item))
@@ -261,6 +304,7 @@ class Agent:
             await item.session.tell_failure(item)
         self._leaving.add(item.prompt_id)
         self._by_prompt.pop(item.prompt_id, None)
+        self._drop_inputs(item)
         self._counts.changed()
         self._let_go_if_idle()
 
@@ -286,6 +330,7 @@ class Agent:
         if not session.links and session.lost_since_s == lost_since_s:
             for key in list(session.items):
                 self._stop(session, key)
+            self._drop_prepared(session)
             self._tidy()
 
     def _tidy(self) -> None:
@@ -294,18 +339,35 @@ class Agent:
         for session in list(self._sessions.values()):
             self._held.prune(session)
             is_gone = not session.links and now_s - session.lost_since_s >= ORPHAN_AFTER_S
-            if is_gone and not session.items and not session.results:
+            if is_gone and not session.items:  # an input may have come after the rest was dropped
+                self._drop_prepared(session)
+            if is_gone and session.is_empty:
                 del self._sessions[session.home_id]
+
+    def _drop_prepared(self, session: MasterSession) -> None:
+        self._preparations.drop_all(session)
+        self._inputs.drop_all(session)
+
+    def _drop_inputs(self, item: WorkItem) -> None:
+        """The item needs what was sent for it alone no more; another one may have been sent the same."""
+        named, item.inputs = item.inputs, frozenset()
+        others = [other.inputs for other in self._by_prompt.values() if other.session is item.session]
+        self._inputs.drop(item.session, item.job_id, named, frozenset().union(*others))
 
     def _forget(self, item: WorkItem) -> None:
         item.state = ENDED
         item.session.items.pop(item.key, None)
         if self._by_prompt.get(item.prompt_id) is item and item.prompt_id not in self._queue.live()[0]:
             del self._by_prompt[item.prompt_id]
+        self._drop_inputs(item)
+        self._let_go_if_idle()
+
+    def _preparations_changed(self) -> None:
+        self._counts.changed()
         self._let_go_if_idle()
 
     def _let_go_if_idle(self) -> None:
-        if not self._by_prompt:
+        if not self._by_prompt and self._preparations.is_idle:
             self.watch.let_go()
 
 

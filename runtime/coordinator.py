@@ -6,11 +6,12 @@ Everything here runs on the server's loop, except what a `StageRun` passes on fr
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..graph.plan import ItemPlan, JobPlan, StagePlan
+from ..graph.model_side import OutputTypes
+from ..graph.plan import JobPlan, StagePlan
 from ..host.records import HostQueue, HostScreen, MakeWatch, Outcome
 from ..jobs import events as ev
 from ..jobs import instructions as ins
@@ -21,6 +22,7 @@ from ..jobs.view import JobView, ParticipantView
 from ..relay.relay import Relay
 from ..storage.journal import Journal
 from ..transport.memory import Reserve
+from ..transport.spool import Spool
 from ..transport.uses import Adopted
 from ..utils.background import Background
 from ..utils.clock import Clock
@@ -30,6 +32,8 @@ from ..workers import messages as m
 from ..workers.entries import MASTER_ID
 from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
+from .births import join, may_join, planned
+from .bridge import NodeBridge, NodeCalls
 from .carrier import Carrier
 from .display import Display
 from .inbox import WorkerInbox
@@ -39,13 +43,16 @@ from .own_work import OwnWork
 from .participants import ParticipantBook
 from .planner import Planner
 from .prompts import PromptFollower
+from .pushes import InputPusher
 from .recorder import Recorder
 from .results import ResultFetcher
 from .revival import Revival
 from .shelf import Kept, Shelf
 from .stage import StageRun
 from .strangers import RESUMABLE, Strangers
+from .tile_desk import TileDesk
 from .transfers import Transfers
+from .turns import Turns
 from .wishes import Wishes
 from .wording import prompt_failure
 
@@ -75,6 +82,9 @@ class Coordinator:
         screen: HostScreen,
         own_results: OwnResults,
         home_id: str,
+        spool: Spool,
+        pusher: InputPusher,
+        output_types: OutputTypes,
         reserve: Reserve | None = None,
         own_choices: Callable[[Iterable[str]], tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]],
     ) -> None:
@@ -86,19 +96,31 @@ class Coordinator:
         self._reserve = reserve
         self._machine = Machine()
         self._jobs: OrderedDict[str, JobRun] = OrderedDict()
-        self._waiting: deque[str] = deque()
-        self._active: set[str] = set()
+        self._turns = Turns(lambda: registry.settings().queue_ahead, self._begin)
         self._background = Background("coordinator")
         self._timer: asyncio.TimerHandle | None = None
         self.participants = ParticipantBook(registry, pool, own_choices)
         recorder = Recorder(journal, home_id, self.participants.name)
-        self._display = Display(recorder, Relay(screen, clock, self.participants.name), self.participants)
-        self._planner = Planner(registry, self.participants, clock, self._machine.load, choose_route)
+        relay = Relay(screen, clock, self.participants.name)
+        self._display = Display(recorder, relay, self.participants)
+        self._planner = Planner(registry, self.participants, clock, self._machine.load, choose_route, output_types)
+        self._tiles = TileDesk(
+            pool=pool,
+            registry=registry,
+            pusher=pusher,
+            spool=spool,
+            own_results=own_results,
+            clock=clock,
+            relay=relay,
+            feed=self._feed,
+            call_soon=call_soon,
+            added=lambda run, indices: self._display.items_added(run, self.view(run.job_id), indices),
+            fitted=self.participants.fitted,
+        )
         self._own_results = own_results
         self._own_work = OwnWork(self.participants, own_results, clock, lambda event: call_soon(self._feed, event))
-        self._carrier = Carrier(
-            pool, self.participants, self._own_work, Transfers(fetcher, registry, pool, self._feed), self._feed
-        )
+        transfers = Transfers(fetcher, registry, pool, self._feed)
+        self._carrier = Carrier(pool, self.participants, self._own_work, transfers, self._tiles, self._feed)
         self.strangers = Strangers(Shelf(), journal, pool, own_results)
         self.revival = Revival(
             self,
@@ -121,6 +143,8 @@ class Coordinator:
             run_of=self._jobs.get,
             preview=self._display.preview,
             removed=self._display.participant_removed,
+            tiles=self._tiles,
+            capable=self._join,
         )
         self._prompts = PromptFollower(
             queue, make_watch, call_soon, self._unfinished, self.prompt_started, self.prompt_ended
@@ -157,39 +181,27 @@ class Coordinator:
         for participant_id in plan.left_out:
             if self._pool.link(participant_id) is not None:  # so that what was installed since counts next time
                 self._background.spawn(self._pool.send(participant_id, m.AskCapabilities()))
-        settings = self._registry.settings()
-        ways = {stage.number: stage.way for stage in plan.stages}
-        self._feed(
-            ev.JobPlanned(
-                job_id,
-                tuple(_spec(item, ways[item.stage] == "pull", run.attempts_before) for item in plan.items),
-                tuple(plan.participants),
-                dict(plan.left_out),
-                max_attempts=settings.max_attempts,
-                fallback=MASTER_ID,
-                stall_factor=settings.stall_factor,
-                partial_groups=frozenset(stage.number for stage in plan.stages if stage.on_failure == "partial"),
-            )
-        )
+        self._feed(planned(run, self._registry.settings()))
 
     def offer(self, run: JobRun, kept: Kept) -> None:
         """A result of an earlier life of the job is at hand."""
+        if self._tiles.takes(run, kept):
+            return
         run.note_offer(kept)
         self._feed(ev.ItemFinished(run.job_id, kept.index, kept.attempt, kept.participant_id, kept.manifest))
 
-    def _stage_run(self, run: JobRun, stage: StagePlan) -> StageRun:
+    def _stage_run(self, run: JobRun, stage: StagePlan) -> NodeBridge:
         job_id = run.job_id
         asked = ev.ItemAsked(job_id, stage.number, MASTER_ID)
-        return StageRun(
-            run.plan,
-            stage,
-            precision_of=self.participants.precision,
+        said = NodeCalls(
             delivered=lambda index, attempt, values: self._call_soon(self._own_work.done, run, index, attempt, values),
             abandoned=lambda: self._call_soon(self.cancel, job_id, "the node was interrupted"),
             asks=lambda: self._call_soon(self._feed, asked),
-            reserve=self._reserve,
-            salt=run.salt(stage.on_failure),
         )
+        if stage.way == "tiles":
+            return self._tiles.stage(run, stage, said)
+        salt = run.salt(stage.on_failure)
+        return StageRun(run.plan, stage, said, self.participants.precision, reserve=self._reserve, salt=salt)
 
     def accept(self, job_id: str) -> None:
         """The host has queued the job's prompt."""
@@ -201,8 +213,7 @@ class Coordinator:
         for participant, reason in run.plan.left_out.items():
             log.warning("left out of a job", job=job_id, participant=participant, reason=reason)
         self._display.accepted(run, self.view(job_id))
-        self._waiting.append(job_id)
-        self._activate_waiting()
+        self._turns.add(job_id)
 
     def drop(self, job_id: str, reason: str) -> None:
         """The host refused the job's prompt: there never was a job."""
@@ -234,9 +245,17 @@ class Coordinator:
         self._forget(job_id)
         return [*run.kept.values(), *self._own_results.of(job_id)]
 
+    def _join(self, worker_id: str) -> None:
+        """A worker has told what it can run: jobs that were planned without it may give it items."""
+        capabilities = self.participants.capabilities(worker_id)
+        for run in self._unfinished():
+            if capabilities is not None and may_join(run, worker_id, capabilities):
+                log.info("a worker joins a job", job=run.job_id, worker=worker_id)
+                self._feed(join(run, worker_id))
+
     # What nodes ask
 
-    def stage_of(self, prompt_id: str, node_id: str) -> StageRun | None:
+    def stage_of(self, prompt_id: str, node_id: str) -> NodeBridge | None:
         """The stage of this node, if the prompt is a job that still runs."""
         run = self._jobs.get(prompt_id)
         return run.stages.get(node_id) if run is not None else None
@@ -278,15 +297,16 @@ class Coordinator:
         if run is None or run.ended_s is not None:
             return
         self.accept(prompt_id)
-        if prompt_id in self._waiting:
-            self._waiting.remove(prompt_id)
-            self._activate(run)
+        self._turns.take(prompt_id)
         self._own_work.prompt_started(run)
+        self._tiles.prompt_started(run)
 
     def prompt_ended(self, prompt_id: str, outcome: Outcome | None) -> None:
         """The host is done with a prompt: if it is a job that is still open, nobody needs it any more."""
         run = self._jobs.get(prompt_id)
         if run is not None and run.stages:
+            if outcome is not None and outcome.status == "interrupted":  # perhaps before any of its nodes was reached
+                self.cancel(prompt_id, "its prompt was interrupted")
             self._feed(ev.PromptEnded(prompt_id, prompt_failure(outcome)))
             self._feed(ev.JobGathered(prompt_id))
             run.release_memory(resumable=JobState(self.view(prompt_id).state) in RESUMABLE)
@@ -322,28 +342,22 @@ class Coordinator:
         run.ended_s = self._clock.wall_s()
         for task in list(run.fetching.values()):
             task.cancel()
-        self._active.discard(run.job_id)
-        if run.job_id in self._waiting:
-            self._waiting.remove(run.job_id)
+        unseen = self._tiles.job_ended(run)
+        self._turns.end(run.job_id)
         if order.state == JobState.DROPPED:
             run.release_memory(resumable=False)
             self._forget(run.job_id)
         else:
             self._display.ended(run, order, self.view(run.job_id))
             self.strangers.note(run.job_id, resumable=order.state in RESUMABLE)
-        self._call_soon(self._activate_waiting)
+        self.strangers.put_all(run.job_id, unseen)  # for another life, if there can be one
+        self._call_soon(self._turns.go_on)
 
     # House-keeping
 
-    def _activate_waiting(self) -> None:
-        ahead = self._registry.settings().queue_ahead
-        while self._waiting and len(self._active) < 1 + ahead:
-            self._activate(self._jobs[self._waiting.popleft()])
-
-    def _activate(self, run: JobRun) -> None:
-        self._active.add(run.job_id)
-        self._feed(ev.JobAccepted(run.job_id))
-        self._display.started(run, self.view(run.job_id))
+    def _begin(self, job_id: str) -> None:
+        self._feed(ev.JobAccepted(job_id))
+        self._display.started(self._jobs[job_id], self.view(job_id))
 
     def _forget_oldest(self) -> None:
         ended = [run for run in self._jobs.values() if run.ended_s is not None and not run.stages]
@@ -351,8 +365,7 @@ class Coordinator:
         while len(ended) > 1 and (len(ended) > REMEMBERED_JOBS or items > REMEMBERED_ITEMS):
             oldest = ended.pop(0)
             items -= len(oldest.plan.items)
-            for kept in self.set_aside(oldest.job_id):  # the journal may still have it begin again
-                self.strangers.put(oldest.job_id, kept)
+            self.strangers.put_all(oldest.job_id, self.set_aside(oldest.job_id))  # the journal may begin it again
 
     def _forget(self, job_id: str) -> None:
         """Results stay where they are; whoever calls this has noted them, if they can be of use."""
@@ -385,14 +398,3 @@ class Coordinator:
             self._background,
         ):
             await part.close()
-
-
-def _spec(item: ItemPlan, pulled: bool, attempts_before: Mapping[int, int]) -> ev.ItemSpec:
-    return ev.ItemSpec(
-        item.index,
-        item.planned_for,
-        pinned=item.by_master_prompt,
-        group=item.stage,
-        pulled=pulled and not item.by_master_prompt,
-        attempts_before=attempts_before.get(item.index, 0),
-    )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from ..host.records import HostQueue, Outcome, ProgressSnapshot
+from ..host.records import HostQueue, Outcome, ProgressSnapshot, Refused
 from ..relay.previews import PreviewSource, step_label
 from ..utils.errors import LinkLost, SpoolFull
 from ..workers import messages as m
@@ -58,6 +58,11 @@ async def outcome_of(queue: HostQueue, prompt_id: str) -> Outcome | None:
         if outcome is not None or prompt_id not in running:
             return outcome
         await asyncio.sleep(OUTCOME_EVERY_S)
+
+
+def refusal_reason(answer: Refused) -> str:
+    """Why the host's validation has refused a prompt, in one line."""
+    return " ".join(str(answer.error.get(part) or "") for part in ("message", "details")).strip()
 
 
 def failure_report(item: WorkItem, outcome: Outcome | None) -> m.ItemFailed:

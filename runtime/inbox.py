@@ -20,6 +20,7 @@ from .participants import ParticipantBook
 from .results import ResultFetcher
 from .shelf import Kept
 from .strangers import Strangers
+from .tile_desk import TileDesk
 from .wording import describe_refusal, failure_of
 
 log = get_logger("inbox")
@@ -28,7 +29,8 @@ log = get_logger("inbox")
 @dataclass(frozen=True)
 class WorkerInbox:
     """``feed`` takes events, ``run_of`` finds a job that is remembered, ``preview`` takes pictures of running items,
-    ``removed`` hears of workers that are not in the registry any more."""
+    ``removed`` hears of workers that are not in the registry any more, ``capable`` of those that have told what they can
+    run."""
 
     registry: WorkerRegistry
     pool: WorkerPool
@@ -40,6 +42,8 @@ class WorkerInbox:
     run_of: Callable[[str], JobRun | None]
     preview: Callable[[JobRun, str, m.ItemPreview], None]
     removed: Callable[[str], None]
+    tiles: TileDesk
+    capable: Callable[[str], None]
 
     def on_state(self, worker_id: str, health: WorkerHealth) -> None:
         """A worker's link has come or gone."""
@@ -50,6 +54,7 @@ class WorkerInbox:
         self.fetcher.forget_worker(worker_id)
         self.participants.forget(worker_id)
         self.strangers.forget_worker(worker_id)
+        self.tiles.worker_gone(worker_id)
         self.feed(ev.ParticipantOffline(worker_id, health.message or health.reason))
         if all(entry.id != worker_id for entry in self.registry.entries()):
             self.removed(worker_id)
@@ -58,6 +63,7 @@ class WorkerInbox:
         """A worker's link brought a message."""
         if isinstance(message, m.Capabilities):
             self.participants.note_capabilities(worker_id, message)
+            self.capable(worker_id)
         elif isinstance(message, m.Status):
             self.participants.note_status(worker_id, message)
         elif isinstance(message, m.SpoolOffer):
@@ -71,6 +77,13 @@ class WorkerInbox:
             self.feed(
                 ev.ItemFailed(message.job_id, message.index, message.attempt, worker_id, failure, retry=message.retry)
             )
+        elif isinstance(message, m.JobsHeld):
+            for job_id in message.job_ids:
+                run = self.run_of(job_id)
+                if run is None or run.ended_s is not None:
+                    self.background.spawn(self.pool.send(worker_id, m.JobOver(job_id=job_id)))
+        elif isinstance(message, m.Prepared):
+            self.tiles.prepared(self.run_of(message.job_id), worker_id, message)
         elif isinstance(message, m.LeaseRefused):
             self._lease_refused(worker_id, message)
 
@@ -102,8 +115,11 @@ class WorkerInbox:
         if run is None:
             self.strangers.finished(worker_id, message, manifest)
             return
+        kept = Kept(worker_id, message.index, message.attempt, manifest, message.seconds)
+        if self.tiles.takes(run, kept):
+            return
         if 0 <= message.index < len(run.plan.items):
-            run.note_offer(Kept(worker_id, message.index, message.attempt, manifest, message.seconds))
+            run.note_offer(kept)
         self.feed(ev.ItemFinished(message.job_id, message.index, message.attempt, worker_id, manifest))
 
     def _lease_refused(self, worker_id: str, message: m.LeaseRefused) -> None:

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..graph.plan import ItemPlan, JobPlan, build_item_prompt
-from ..graph.preflight import Capabilities, fit
+from ..graph.plan import ItemPlan, JobPlan
+from ..graph.prompt import Prompt
 from ..utils.ids import new_id
 from ..workers import messages as m
 from ..workers.entries import Precision
+from .bridge import NodeBridge
 from .shelf import Kept
-from .stage import StageRun
 from .wishes import Wishes
 
 
@@ -46,7 +46,7 @@ class JobRun:
     ended_items: set[int] = field(default_factory=set)
     done: int = 0
     missing: dict[int, str] = field(default_factory=dict)
-    stages: dict[str, StageRun] = field(default_factory=dict)
+    stages: dict[str, NodeBridge] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
     prompt_ids: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -59,12 +59,9 @@ class JobRun:
         """The plan of one item."""
         return self.plan.items[index]
 
-    def lease(self, index: int, attempt: int, capabilities: Capabilities | None, precision: Precision) -> m.Lease:
-        """What a worker is sent for this attempt, in that worker's spelling of file names. Raises InvalidPrompt."""
+    def lease(self, index: int, attempt: int, prompt: Prompt, precision: Precision) -> m.Lease:
+        """What a worker is sent for this attempt, to compute the item by that ``prompt``."""
         item = self.item(index)
-        prompt = build_item_prompt(self.plan, item)
-        if capabilities is not None:
-            prompt = fit(prompt, capabilities)[0]
         return m.Lease(
             job_id=self.job_id,
             index=index,

@@ -18,6 +18,7 @@ from ..workers.entries import MASTER_ID
 from .jobrun import JobRun
 from .own_results import OwnResults
 from .participants import ParticipantBook
+from .tile_stage import TileStage
 
 log = get_logger("own_work")
 
@@ -51,7 +52,8 @@ class OwnWork:
         if stage is None:
             return
         if MASTER_ID not in run.plan.participants:
-            missing = self._participants.missing_here(build_item_prompt(run.plan, item))
+            prompt = stage.side.probe() if isinstance(stage, TileStage) else build_item_prompt(run.plan, item)
+            missing = self._participants.missing_here(prompt)
             if missing:
                 self._feed_soon(ev.LeaseRefused(lease.job_id, lease.index, lease.attempt, MASTER_ID, missing))
                 return

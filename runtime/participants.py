@@ -7,6 +7,7 @@ from typing import Any
 
 from ..graph.plan import Participant
 from ..graph.preflight import Capabilities, fit, reasons_of
+from ..graph.prompt import Prompt
 from ..utils.errors import InvalidInput
 from ..utils.log import get_logger
 from ..workers import messages as m
@@ -71,6 +72,11 @@ class ParticipantBook:
         """What this very server lacks for ``prompt``, in words; empty if nothing."""
         classes = {str(node["class_type"]) for node in prompt.values()}
         return reasons_of(fit(dict(prompt), Capabilities(*self._own_choices(classes)))[1])
+
+    def fitted(self, prompt: Prompt, worker_id: str) -> Prompt:
+        """The prompt in the worker's spelling of file names, as far as that is known."""
+        capabilities = self._capabilities.get(worker_id)
+        return prompt if capabilities is None else fit(prompt, capabilities)[0]
 
     def name(self, participant_id: str) -> str:
         """The name that people gave this participant; its id when it is gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from ..graph.model_side import OutputTypes
 from ..graph.plan import JobPlan, Participant, PlanOptions, holds_stage, plan_job
 from ..graph.prompt import PromptIndex
 from ..graph.saved_plan import load_plan
@@ -27,13 +28,16 @@ class Planner:
         clock: Clock,
         load: Callable[[str], float],
         choose: Callable[[Sequence[str], Callable[[str], float]], str],
+        output_types: OutputTypes,
     ) -> None:
-        """``choose`` picks the participant with the least load for a route; ``load`` counts our own work there."""
+        """``choose`` picks the participant with the least load for a route; ``load`` counts our own work there;
+        ``output_types`` tells those of a node class."""
         self._registry = registry
         self._participants = participants
         self._clock = clock
         self._load = load
         self._choose = choose
+        self._output_types = output_types
 
     def make(self, json_data: dict[str, Any], wishes: Wishes) -> JobRun | None:
         """The job of a posted prompt; fixes the prompt id in ``json_data``. None if it is not to be distributed.
@@ -73,7 +77,7 @@ class Planner:
         worker_ids = None if wishes.worker_ids is None else tuple(one for one in wishes.worker_ids if one in known)
         wishes = Wishes(worker_ids, wishes.delegate_master)
         participants, options = self._who(record.prompt, wishes)
-        plan = load_plan(record.plan, record.prompt, participants, finished, options)
+        plan = load_plan(record.plan, record.prompt, participants, finished, options, self._output_types)
         return JobRun(
             record.id,
             plan,
@@ -102,7 +106,7 @@ class Planner:
         def choose(participant_ids: Sequence[str]) -> str:
             return self._choose(participant_ids, load)
 
-        return plan_job(prompt, participants, options, choose)
+        return plan_job(prompt, participants, options, choose, self._output_types)
 
 
 def _wanted_part(json_data: dict[str, Any]) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..graph.saved_plan import save_plan
@@ -49,6 +49,11 @@ class Recorder:
             ),
             *(self._item_record(run, item) for item in view.items),
         )
+
+    def items_added(self, run: JobRun, view: JobView, indices: Sequence[int]) -> None:
+        """The job has these items too."""
+        self._journal.put(*(self._item_record(run, view.items[index]) for index in indices))
+        self._journal.patch_job(run.job_id, items_total=len(view.items))
 
     def item_changed(self, run: JobRun, item: ItemView, done: int) -> None:
         """An item is in another state or with somebody else; ``done`` items of the job are finished now."""

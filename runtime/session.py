@@ -35,6 +35,8 @@ class WorkItem:
     has_result: bool = False
     started_s: float | None = None
     report: m.ItemFailed | None = None
+    inputs: frozenset[str] = frozenset()
+    """The hashes of the blobs that the master has sent for this item alone, until they are given up."""
 
     @property
     def key(self) -> Key:
@@ -56,6 +58,37 @@ class HeldResult:
 
 
 @dataclass(eq=False)
+class Preparation:
+    """A prompt that loads a job's models, until the job is over. ``report`` is how it ended, or None."""
+
+    session: MasterSession
+    job_id: str
+    prompt_id: str
+    report: m.Prepared | None = None
+    unwanted: bool = False
+    concluded: bool = False
+
+
+@dataclass(eq=False)
+class HeldInput:
+    """A blob that a master has sent for a job, of which one use is held in the spool. ``kept``: until the job is over;
+    ``sent`` counts how often it came for one item alone, less those items that are over."""
+
+    kept: bool = False
+    sent: int = 0
+
+
+@dataclass(eq=False)
+class Arrival:
+    """An input on its way. ``wanted`` ends with its job."""
+
+    job_id: str
+    blob_hash: str
+    keep: bool
+    wanted: bool = True
+
+
+@dataclass(eq=False)
 class MasterSession:
     """Outlives its links, and the master's process: a master finds its items again by the id of its home.
 
@@ -67,7 +100,15 @@ class MasterSession:
     links: list[Link] = field(default_factory=list)
     items: dict[Key, WorkItem] = field(default_factory=dict)
     results: dict[Key, HeldResult] = field(default_factory=dict)
+    preparations: dict[str, Preparation] = field(default_factory=dict)  # by job
+    inputs: dict[tuple[str, str], HeldInput] = field(default_factory=dict)  # by job and hash
+    arrivals: set[Arrival] = field(default_factory=set)
     lost_since_s: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held for this master."""
+        return not (self.items or self.results or self.preparations or self.inputs or self.arrivals)
 
     async def send(self, message: m.Message) -> bool:
         """Sends over the newest link that takes it; False if there is none. What must not be lost is told by `resend`."""
@@ -100,3 +141,9 @@ class MasterSession:
             await self.tell(item)
         for result in list(self.results.values()):
             await self.send(result.report)
+        for preparation in list(self.preparations.values()):
+            if preparation.report is not None:
+                await self.send(preparation.report)
+        jobs = sorted({*self.preparations, *(job_id for job_id, _hash in self.inputs)})
+        if jobs:
+            await self.send(m.JobsHeld(job_ids=jobs[: m.MAX_JOBS_TOLD]))

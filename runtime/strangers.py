@@ -43,6 +43,11 @@ class Strangers:
         else:
             self._ask_journal(job_id)
 
+    def put_all(self, job_id: str, held: Iterable[Kept]) -> None:
+        """The same for several results of a job."""
+        for kept in held:
+            self.put(job_id, kept)
+
     def at_work(
         self, worker_id: str, message: m.LeaseAccepted | m.ItemStarted | m.ItemProgress | m.ItemPreview
     ) -> None:

@@ -55,8 +55,9 @@ def describe_refusal(message: m.LeaseRefused) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def ending_error(order: FinishJob, name_of: Callable[[str], str]) -> FlotillaError | None:
-    """What the nodes of an ended job raise; None when there is something to return. ``name_of``: ids to names for people."""
+def ending_error(order: FinishJob, name_of: Callable[[str], str], what: str = "") -> FlotillaError | None:
+    """What the nodes of an ended job raise; None when there is something to return. ``name_of``: ids to names for people;
+    ``what``: the item that failed, for people."""
     if order.state in (JobState.DONE, JobState.PARTIAL):
         return None
     failure = order.failure
@@ -65,7 +66,8 @@ def ending_error(order: FinishJob, name_of: Callable[[str], str]) -> FlotillaErr
     where = f" on {name_of(failure.participant_id)}" if failure.participant_id else ""
     node = f" in node {failure.node_id} ({failure.node_type})" if failure.node_id else ""
     attempt = f", attempt {failure.attempt}" if failure.attempt else ""
-    text = f"The distributed job failed{where}{node}{attempt}: {failure.message}"
+    at = f" at {what}" if what else ""
+    text = f"The distributed job failed{at}{where}{node}{attempt}: {failure.message}"
     if failure.traceback:
         text += f"\n\nTraceback{where}:\n{failure.traceback}"
     return JobFailed(text, details={"kind": failure.kind, "participant": failure.participant_id})

@@ -14,7 +14,7 @@ import comfy.utils
 import torch
 from comfy_api.latest import ComfyExtension, io
 
-from . import loop_probe
+from . import loop_probe, tile_model
 
 BARRIER_TIMEOUT_S = 60.0
 SEEDS = 2**20
@@ -131,7 +131,7 @@ class BenchExtension(ComfyExtension):
         loop_probe.register()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [BenchFrames, BenchBarrier, BenchSteps, BenchArrived]
+        return [BenchFrames, BenchBarrier, BenchSteps, BenchArrived, *tile_model.NODES]
 
 
 async def comfy_entrypoint() -> BenchExtension:

@@ -30,6 +30,13 @@ INTERNAL = {
     "FlotillaHandIn": "Hand In Item",
     "FlotillaRound": "Round of Items",
     "FlotillaTake": "Take Item",
+    "FlotillaTile": "Redraw Tile",
+    "FlotillaModelTile": "Enlarge Tile",
+    "FlotillaPrepare": "Prepare for Tiles",
+    "FlotillaInput": "Value from Master",
+    "FlotillaConstant": "Constant",
+    "FlotillaPack": "Pack Values",
+    "FlotillaUpscale": "Continue Upscale",
 }
 
 

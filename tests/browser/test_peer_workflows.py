@@ -20,8 +20,7 @@ PARTICIPANTS = 3
 
 OTHERS = {"ImageResize+"}
 """Classes of packs that are not installed in the fleet."""
-NOT_YET = {"UltimateSDUpscaleDistributed"}
-"""Ours, but to come with the upscale."""
+UPSCALE = 30
 
 
 def by_id(workflow: dict[str, Any]) -> dict[int, dict[str, Any]]:
@@ -81,14 +80,26 @@ def test_txt2img_runs_unchanged(tab: FrontEnd, master: Client, peer_workflow: Re
         tab.picture(artefacts / f"txt2img-{theme}.png")
 
 
-def test_upscale_opens_with_the_rest_intact(tab: FrontEnd, peer_workflow: Reader, artefacts: Path) -> None:
+def test_upscale_opens_whole(tab: FrontEnd, peer_workflow: Reader, artefacts: Path) -> None:
     file = peer_workflow("distributed-upscale")
     tab.open(file)
     opened = tab.saved()
 
-    assert tab.missing() - OTHERS <= NOT_YET
+    assert tab.missing() <= OTHERS
     assert links(opened) == links(file)
     for node_id, node in by_id(file).items():
-        if node.get("widgets_values") is not None and node["type"] not in NOT_YET:
+        if node.get("widgets_values") is not None and node_id != UPSCALE:
             assert by_id(opened)[node_id].get("widgets_values", []) == node["widgets_values"], node["type"]
+    saved = by_id(file)[UPSCALE]["widgets_values"]
+    values = list(tab.values(UPSCALE).values())
+    assert values[: len(saved) - 1] == saved[:-1], "its last value is of a widget that is no more"
+    assert list(tab.values(UPSCALE))[len(saved) - 1] == "mode"
     tab.picture(artefacts / "upscale-opened.png")
+
+
+def test_upscale_exports_for_the_api(tab: FrontEnd, peer_workflow: Reader) -> None:
+    tab.open(peer_workflow("distributed-upscale"))
+    inputs = tab.exported()[str(UPSCALE)]["inputs"]
+    names = ("steps", "tile_width", "mask_blur", "tiled_decode", "seam_fix_mode", "tile_batch")
+    assert [inputs[name] for name in names] == [20, 1024, 16, False, "None", 1]
+    assert all(isinstance(inputs[name], list) for name in ("upscaled_image", "model", "positive", "negative", "vae"))

@@ -141,26 +141,3 @@ def test_removed_queue_node(tab: FrontEnd) -> None:
     assert tab.missing_card() == ""
     tab.run()
     assert "load_balance" in tab.output(queue)["text"][0]
-
-
-def test_upscale_node_that_is_not_there_leaves_the_rest_intact(tab: FrontEnd) -> None:
-    graph = Saved()
-    images = make_images(graph, 41)
-    upscaled = graph.add(
-        "UltimateSDUpscaleDistributed",
-        [1, "fixed", 20, 7, "euler", "normal", 0.5, 512, 512, 32, 16, True, False, True],
-        sockets={"upscaled_image": ((images, 0), "IMAGE")},
-        outputs=[("IMAGE", "IMAGE")],
-        properties=PEER,
-    )
-    preview(graph, (upscaled, 0))
-    collector = old_collector(graph, images, None)
-    preview(graph, (collector, 0))
-    file = graph.workflow()
-
-    tab.open(file)
-
-    assert tab.missing() <= {"UltimateSDUpscaleDistributed"}
-    opened = tab.saved()
-    assert len(opened["links"]) == len(file["links"])
-    assert tab.node(upscaled)["widgets_values"][:13] == file["nodes"][upscaled - 1]["widgets_values"][:13]

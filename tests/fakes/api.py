@@ -18,10 +18,12 @@ from fakes.host import FakeScreen
 from flotilla.api import compat_config, compat_queue, v2_fleet, v2_jobs
 from flotilla.api.intercept import Interceptor
 from flotilla.api.services import Services
+from flotilla.graph.model_side import no_types
 from flotilla.host.records import Outcome, Queued, Refused
 from flotilla.runtime.coordinator import Coordinator
 from flotilla.runtime.jobrun import JobRun
 from flotilla.runtime.own_results import OwnResults
+from flotilla.runtime.pushes import InputPusher
 from flotilla.runtime.results import ResultFetcher
 from flotilla.runtime.wishes import Wishes
 from flotilla.storage.database import sqlite_url
@@ -149,6 +151,9 @@ class Instance:
             screen=self.screen,
             own_results=OwnResults(self.spool, HOME, self.clock),
             home_id=HOME,
+            spool=self.spool,
+            pusher=InputPusher(clock=self.clock),
+            output_types=no_types,
             own_choices=lambda classes: (KNOWN_CLASSES, {}),
             **parts,
         )

@@ -4,7 +4,8 @@ without a network."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +14,92 @@ from fakes.host import FakeQueue, FakeScreen
 from fakes.link import FakeDialler, FakeLink
 from flotilla.runtime.coordinator import Coordinator
 from flotilla.runtime.own_results import OwnResults
+from flotilla.runtime.pushes import InputPusher
 from flotilla.runtime.results import ResultFetcher
 from flotilla.runtime.wishes import Wishes
 from flotilla.storage.database import sqlite_url
 from flotilla.storage.journal import Journal
 from flotilla.transport.assemble import Assembly
+from flotilla.transport.loose import read_values
 from flotilla.transport.manifest import BlobManifest
 from flotilla.transport.spool import Spool
-from flotilla.transport.uses import Adopted
+from flotilla.transport.uses import Adopted, StoredBlob
 from flotilla.transport.values import Value
 from flotilla.utils.clock import SystemClock
+from flotilla.utils.errors import LinkLost
 from flotilla.workers import messages as m
+from flotilla.workers.address import WorkerAddress
 from flotilla.workers.connection import WorkerHealth
 from flotilla.workers.entries import make_entry
+from flotilla.workers.link import Link
 from flotilla.workers.pool import WorkerPool
 from flotilla.workers.registry import WorkerRegistry
 
 WAIT_S = 5.0
 HOME = "the-desk"
-CLASSES = frozenset({"KitImage", "DistributedSeed", "DistributedCollector"})
+CLASSES = frozenset({"KitImage", "KitText", "KitModel", "KitEncode", "DistributedSeed", "DistributedCollector"})
+OUTPUT_TYPES = {
+    "KitImage": ("IMAGE",),
+    "KitText": ("STRING",),
+    "KitModel": ("MODEL", "VAE"),
+    "KitEncode": ("CONDITIONING",),
+}
 
 
 def image(seed: int) -> dict[str, Value]:
     generator = torch.Generator().manual_seed(seed)
     return {"images": Value("IMAGE", torch.rand(1, 2, 2, 3, generator=generator))}
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A blob that a worker was sent, and what was in it."""
+
+    worker_id: str
+    job_id: str
+    blob_hash: str
+    keep: bool
+    values: dict[str, Value]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.worker_id, self.job_id, self.blob_hash
+
+
+class FakePusher(InputPusher):
+    """Sends nothing, and remembers what it was to send. ``hold`` keeps blobs on their way, ``fails_for`` says, by worker, what is raised
+    for them."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=SystemClock())
+        self.pushed: list[Pushed] = []
+        self.forgotten: list[str] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.fails_for: dict[str, Exception] = {}
+
+    async def push(
+        self,
+        worker_id: str,
+        address: WorkerAddress,
+        link: Callable[[], Link | None],
+        job_id: str,
+        blob: StoredBlob,
+        *,
+        keep: bool,
+    ) -> None:
+        if link() is None:
+            raise LinkLost("The worker has no link now.")
+        pushed = Pushed(worker_id, job_id, blob.manifest.hash, keep, read_values(blob.path, blob.manifest))
+        if not keep or not any(one.keep and one.key == pushed.key for one in self.pushed):
+            self.pushed.append(pushed)
+        await self.hold.wait()
+        if worker_id in self.fails_for:
+            raise self.fails_for[worker_id]
+
+    def forget_job(self, job_id: str) -> None:
+        self.forgotten.append(job_id)
+        super().forget_job(job_id)
 
 
 class SpoolFetcher(ResultFetcher):
@@ -76,6 +139,7 @@ class Master:
         self.fetcher = SpoolFetcher(self.spool)
         self.pool = WorkerPool(self.registry, self.dialler, self.on_message, self.on_state, clock=self.clock)
         self.screen = FakeScreen()
+        self.pusher = FakePusher()
         self.own_results = OwnResults(self.spool, HOME, self.clock)
         self.journal = Journal(sqlite_url(folder), HOME)
         self.journal.start()
@@ -93,6 +157,9 @@ class Master:
             screen=self.screen,
             own_results=self.own_results,
             home_id=HOME,
+            spool=self.spool,
+            pusher=self.pusher,
+            output_types=OUTPUT_TYPES.get,
         )
 
     def own_choices(self, classes: Iterable[str]) -> tuple[frozenset[str], dict[str, dict[str, tuple[str, ...]]]]:
@@ -113,15 +180,21 @@ class Master:
 
     def post(self, seed: int = 5, wishes: Wishes | None = None, **inputs: Any) -> str:
         """Plans and accepts a prompt as the interception does; returns the job's id."""
-        data: dict[str, Any] = {"prompt": prompt(seed, **inputs)}
-        run = self.coordinator.plan(data, wishes or Wishes())
+        return self.post_prompt(prompt(seed, **inputs), wishes)
+
+    def post_prompt(self, posted: dict[str, Any], wishes: Wishes | None = None, client_id: str = "") -> str:
+        """The same for any prompt that is to be distributed."""
+        run = self.coordinator.plan({"prompt": posted, "client_id": client_id}, wishes or Wishes())
         assert run is not None
         self.queue.waiting.append(run.job_id)
         self.coordinator.accept(run.job_id)
         return run.job_id
 
     def finish(self, lease: m.Lease, seed: int) -> m.ItemFinished:
-        stored = self.spool.write(image(seed))
+        return self.finish_with(lease, image(seed))
+
+    def finish_with(self, lease: m.Lease, values: Mapping[str, Value]) -> m.ItemFinished:
+        stored = self.spool.write(values)
         address = {"job_id": lease.job_id, "index": lease.index, "attempt": lease.attempt}
         return m.ItemFinished(**address, manifest=stored.manifest.to_wire(), seconds=0.5)
 

@@ -11,9 +11,33 @@ HERE = Path(__file__).resolve().parent
 if str(HERE) not in sys.path:  # `from fleetkit.client import Client`, here and in other suites
     sys.path.insert(0, str(HERE))
 
-from fleetkit.fixtures import bare, bare_instance, faulty, fleet, master, second, settled, w1, w2  # noqa: E402
+from fleetkit.fixtures import (  # noqa: E402
+    alone,
+    alone_instance,
+    bare,
+    bare_instance,
+    faulty,
+    fleet,
+    master,
+    second,
+    settled,
+    w1,
+    w2,
+)
 
-__all__ = ["bare", "bare_instance", "faulty", "fleet", "master", "second", "settled", "w1", "w2"]
+__all__ = [
+    "alone",
+    "alone_instance",
+    "bare",
+    "bare_instance",
+    "faulty",
+    "fleet",
+    "master",
+    "second",
+    "settled",
+    "w1",
+    "w2",
+]
 
 LAST = ("test_refusals.py", "test_secrets.py")
 """The first restarts the second master with other keys; the other looks through all that the tests left behind."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from blake3 import blake3
 from fleetkit.as_master import BLOBS, LinkedMaster
 from fleetkit.background import Background
 from fleetkit.client import Answer, Client
 from fleetkit.graphs import images
 from fleetkit.refusing import LINK_PATH
 from fleetkit.waiting import eventually
+from flotilla.workers.messages import SpoolOffer
 
 from devtools.fleet import Fleet
 
@@ -184,6 +187,57 @@ def test_mbt8_blobs_with_a_token(fleet: Fleet, w1: Client) -> None:
         assert_refused(w1.request("GET", path, headers=own.token(BLOBS + "00")), 403)
         assert_refused(w1.request("GET", path, headers=own.token(path, method="PUT")), 403)
     assert_refused(w1.request("GET", path, headers=own.token(path)), 403)
+
+
+def spool_folders(own: LinkedMaster) -> list[Path]:
+    """Where the worker at the other end keeps its blobs."""
+    offer = next(message for message in own.first_messages(3) if isinstance(message, SpoolOffer))
+    return [Path(place.nonce_path).parent for place in offer.places]
+
+
+def leftovers(folders: list[Path]) -> list[str]:
+    """Half-written blobs, and those of the hash that nobody has."""
+    names = [path.name for folder in folders for path in folder.iterdir()]
+    return [name for name in names if name.startswith(("draft-", UNKNOWN_HASH))]
+
+
+def test_mbt8_inputs_that_are_no_blobs(fleet: Fleet, w1: Client) -> None:
+    """What a fleet's own master sends with PUT is stored as a blob of that name, or nothing stays of it."""
+    rubbish = b"no blob at all"
+    rows = [
+        (UNKNOWN_HASH, "?job=x", rubbish, 400),
+        (blake3(rubbish).hexdigest(), "?job=x", rubbish, 400),
+        (UNKNOWN_HASH, "", rubbish, 400),
+        (UNKNOWN_HASH, "?job=" + "x" * 1_000, rubbish, 400),
+        ("..%2f..%2fcomfyui.log", "?job=x", rubbish, 400),
+        ("x", "?job=x", b"", 400),
+    ]
+    with LinkedMaster(w1.url, fleet.key) as own:
+        for name, query, body, status in rows:
+            path = BLOBS + name + query
+            assert_refused(w1.request("PUT", path, raw=body, headers=own.token(path, method="PUT")), status)
+            assert_refused(w1.request("PUT", path, raw=body), 403)
+            assert_refused(w1.request("PUT", path, raw=body, headers=own.token(path)), 403)
+            assert_refused(w1.request("PUT", path, raw=body, headers=own.token(BLOBS + "0" * 64, method="PUT")), 403)
+        path = f"{BLOBS}{UNKNOWN_HASH}?job=x"
+        for size_bytes, status in ((1 << 40, 413), (1 << 35, 507)):
+            headers = {**own.token(path, method="PUT"), "Content-Length": str(size_bytes)}
+            assert_refused(w1.request("PUT", path, raw=b"", headers=headers), status)
+        assert leftovers(spool_folders(own)) == []
+
+
+def test_mbt8_an_input_that_breaks_off(fleet: Fleet, w1: Client) -> None:
+    """A sender that is gone in the middle of a body leaves no file."""
+    host, port = w1.url.removeprefix("http://").split(":")
+    path = f"{BLOBS}{UNKNOWN_HASH}?job=x"
+    with LinkedMaster(w1.url, fleet.key) as own:
+        folders = spool_folders(own)
+        head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {8 * MIB}\r\n"
+        head += f"Authorization: {own.token(path, method='PUT')['Authorization']}\r\n\r\n"
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode() + b"x" * 6 * MIB)
+            eventually(lambda: leftovers(folders), "it is being written")
+        eventually(lambda: not leftovers(folders), "nothing of it is left")
 
 
 RUBBISH: list[Any] = [

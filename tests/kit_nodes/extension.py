@@ -6,7 +6,7 @@ import os
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import queue_probe, screen_probe
+from . import link_probe, models, queue_probe, screen_probe
 from .makers import KitAudio, KitCombo, KitConditioning, KitImage, KitLatent, KitMask
 from .passers import KitCount, KitFail, KitRare, KitSlow, KitStall, KitSteps
 from .recorders import KitHash, KitHashList, KitSave
@@ -28,6 +28,7 @@ _ALWAYS: tuple[type[io.ComfyNode], ...] = (
     KitHash,
     KitHashList,
     KitSave,
+    *models.NODES,
 )
 
 
@@ -35,6 +36,7 @@ class KitExtension(ComfyExtension):
     """The kit as ComfyUI sees it."""
 
     async def on_load(self) -> None:
+        link_probe.register()
         queue_probe.register()
         screen_probe.register()
 

@@ -33,6 +33,12 @@ def spend(delay_s: float, steps: int | None = None, preview_of: Callable[[float]
         bar.update_absolute(step, preview=preview_of(step / steps) if preview_of is not None else None)
 
 
+def rest(delay_s: float) -> None:
+    """Lasts ``delay_s`` seconds and reports nothing. Stopped by Cancel as `spend` is."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    _sleep_until(time.monotonic() + delay_s)
+
+
 def wait_until(over: Callable[[], bool]) -> None:
     """Lasts until ``over`` says so, and reports nothing. Stopped by Cancel within one nap, as `spend` is."""
     while not over():

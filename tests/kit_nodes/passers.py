@@ -161,7 +161,7 @@ class KitStall(io.ComfyNode):
     ) -> io.NodeOutput:
         meant = is_meant(name_of_this_instance(), index, only_worker, only_items)
         if meant and not _rounds.is_over(f"stall {name}", times):
-            wait_until(_output_file("go", name).exists)
+            wait_until(output_file("go", name).exists)
         return io.NodeOutput(image)
 
 
@@ -190,11 +190,12 @@ class KitCount(io.ComfyNode):
     def execute(cls, image: torch.Tensor, name: str, index: int = NO_INDEX) -> io.NodeOutput:
         context = get_executing_context()
         prompt_id = context.prompt_id if context else "-"
-        append_line(_output_file("count", name), prompt_id if index == NO_INDEX else f"{prompt_id} {index}")
+        append_line(output_file("count", name), prompt_id if index == NO_INDEX else f"{prompt_id} {index}")
         return io.NodeOutput(image)
 
 
-def _output_file(kind: str, name: str) -> Path:
+def output_file(kind: str, name: str) -> Path:
+    """Where the kit writes, or looks for, a file of this kind on this instance."""
     return Path(folder_paths.get_output_directory(), file_name(kind, name, ".txt"))
 
 

@@ -292,7 +292,7 @@ async def test_every_field_is_documented_and_nothing_else_is(world: RelayWorld) 
     world.relay.job_changed(replace(JOB, failure=Failure("exception", "no")))
     world.relay.item_changed("job", running(0, label="KSampler 1/2"))
     world.timers.advance(1.0)
-    world.relay.item_changed("job", done(0))
+    world.relay.item_changed("job", replace(done(0), tile={}))
     world.relay.participant_changed(ParticipantNews("w1", "online"))
     world.relay.preview(world.picture("w1"))
     await world.shown(1)
@@ -353,3 +353,38 @@ async def test_closing_ends_every_timer_and_all_work(world: RelayWorld) -> None:
     world.timers.advance(LONG_S)
     assert len(world.screen.events) == told
     assert not world.screen.previews
+
+
+# Items that come later
+
+
+async def test_items_that_are_added_count_and_held_ones_are_not_told_of(world: RelayWorld) -> None:
+    world.relay.job_changed(replace(JOB, items_total=0))
+    world.relay.item_changed("job", done(0))
+    world.timers.advance(LONG_S)
+    assert world.items() == [], "there is no such item yet"
+    world.relay.job_changed(replace(JOB, items_total=3))
+    world.relay.item_changed("job", ItemNews(2, 2, "9", "held", None, 0))
+    world.relay.item_changed("job", ItemNews(1, 1, "9", "waiting", None, 0))
+    world.relay.item_changed("job", done(0))
+    world.timers.advance(LONG_S)
+    assert world.items() == [[0]]
+    assert (world.jobs()[-1]["items_total"], world.jobs()[-1]["items_done"]) == (3, 1)
+
+
+async def test_an_item_that_is_held_again_after_a_failure_is_told(world: RelayWorld) -> None:
+    world.relay.job_changed(JOB)
+    world.relay.item_changed("job", ItemNews(2, 2, "9", "held", None, 0, failed_on=("w1",)))
+    world.timers.advance(LONG_S)
+    assert world.items() == [[2]]
+
+
+async def test_a_tile_says_where_it_is_and_other_items_say_nothing_of_it(world: RelayWorld) -> None:
+    world.relay.job_changed(JOB)
+    where = {"pass": "redraw", "tiles": [{"column": 0, "row": 1, "box": [0, 512, 512, 1024]}]}
+    world.relay.item_changed("job", replace(running(0), tile=where))
+    world.relay.item_changed("job", running(1))
+    world.timers.advance(LONG_S)
+    tile, other = chain.from_iterable(data["items"] for data in world.screen.of("flotilla.item"))
+    assert tile["tile"] == where
+    assert "tile" not in other

@@ -134,3 +134,22 @@ async def test_no_picture_is_shown_after_the_job_s_end(world: RelayWorld) -> Non
     world.relay.preview(world.picture("w1", job_id="next"))
     await world.shown(1)
     assert [shown[2] for shown in world.screen.previews] == ["next"]
+
+
+async def test_a_picture_of_the_master_s_own_is_shown_as_it_is_on_the_node_of_an_open_job(world: RelayWorld) -> None:
+    world.relay.picture("job", "9", b"before")
+    world.relay.job_changed(JOB)
+    world.relay.picture("job", "9", b"jpeg")
+    world.relay.picture("unknown", "9", b"of nobody")
+    world.relay.job_changed(replace(JOB, state="done"))
+    world.relay.picture("job", "9", b"after")
+    assert world.screen.previews == [(b"jpeg", "9", "job", CLIENT)]
+    assert world.screen.of("flotilla.preview") == []
+
+
+async def test_a_picture_that_is_not_for_the_node_is_told_and_leaves_the_node_alone(world: RelayWorld) -> None:
+    world.relay.job_changed(JOB)
+    world.relay.preview(replace(world.picture("w1"), on_node=False))
+    await world.shown(1)
+    assert world.screen.previews == []
+    assert world.screen.of("flotilla.preview")[0]["participant"] == "w1"

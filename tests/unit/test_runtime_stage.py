@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
 from flotilla.graph.plan import Participant, PlanOptions, plan_job
-from flotilla.runtime.stage import SHOWN_MISSING, StageRun
+from flotilla.runtime.bridge import SHOWN_MISSING, NodeCalls
+from flotilla.runtime.stage import StageRun
 from flotilla.transport.values import IMAGE, JSON, Value
 from flotilla.utils.errors import InvalidInput, JobFailed
 
@@ -28,6 +29,7 @@ class Desk:
         precision: Mapping[str, str] | None = None,
         salt: str = "",
         more: Mapping[str, Any] | None = None,
+        asks: Callable[[], None] | None = None,
         **inputs: Any,
     ) -> None:
         name = "images" if collector == "DistributedCollector" else "value"
@@ -41,10 +43,12 @@ class Desk:
         self.stage = StageRun(
             plan,
             plan.stages[0],
+            NodeCalls(
+                delivered=lambda index, attempt, values: self.delivered.append((index, attempt, values)),
+                abandoned=self._abandon,
+                asks=asks or self._ask,
+            ),
             precision_of=lambda who: (precision or {}).get(who, "exact"),
-            delivered=lambda index, attempt, values: self.delivered.append((index, attempt, values)),
-            abandoned=self._abandon,
-            asks=self._ask,
             salt=salt,
         )
 
@@ -256,11 +260,9 @@ def test_added_nodes_have_ids_of_their_own() -> None:
 def test_node_and_coordinator_may_meet_in_two_threads() -> None:
     """Every request is answered once, and nobody waits for ever."""
     count = 300
-    desk = Desk(items=count)
-    stage = desk.stage
-    stage.deliver_own(picture(0))
     asked = threading.Semaphore(0)
-    stage._asks = asked.release
+    stage = Desk(items=count, asks=asked.release).stage
+    stage.deliver_own(picture(0))
     taken: list[int] = []
 
     def coordinate() -> None:

@@ -21,8 +21,8 @@ Workflow = Mapping[str, Any]
 HOST_NOISE = (
     # A fresh user folder has none of these files; the front end asks for them all the same.
     re.compile(r"status of 404 .*/(user\.css|userdata\b.*)$"),
-    # The other pack's upscale workflow names a picture that a fresh input folder lacks.
-    re.compile(r"status of 404 .*/view\?type=input&filename=example\.png"),
+    # Workflows that load a picture or a video name one that a fresh input folder lacks.
+    re.compile(r"status of 404 .*/view\?type=input&filename=(example\.png|clip\.mp4)"),
     re.compile(r"ComfyApp graph accessed before initialization"),
     # What the front end wants from the internet is no concern of these tests; its own policy forbids most of it.
     re.compile(r"(Connecting to|Fetch API cannot load) '?https://.*Content Security Policy", re.DOTALL),

@@ -28,6 +28,7 @@ class Saved:
         sockets: dict[str, tuple[Output, str]] | None = None,
         widgets: dict[str, tuple[Output, str]] | None = None,
         properties: dict[str, str] | None = None,
+        place: tuple[int, int] | None = None,
     ) -> int:
         """Adds a node and returns its id.
 
@@ -38,6 +39,7 @@ class Saved:
             sockets: Saved inputs: name → (what it is linked to, type).
             widgets: Widgets turned into inputs, likewise.
             properties: Its ``properties``.
+            place: Its column and row on the canvas; without it, the next after the last node's.
         """
         node_id = len(self._nodes) + 1
         inputs: list[dict[str, Any]] = []
@@ -45,7 +47,7 @@ class Saved:
             for name, (source, type_name) in linked.items():
                 saved = {"name": name, "type": type_name, "link": self._link(source, node_id, len(inputs), type_name)}
                 inputs.append({**saved, "widget": {"name": name}} if extra else saved)
-        column, row = divmod(node_id - 1, ROWS)
+        column, row = place or divmod(node_id - 1, ROWS)
         self._nodes.append(
             {
                 "id": node_id,

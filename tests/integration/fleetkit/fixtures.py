@@ -53,6 +53,18 @@ def bare(bare_instance: Instance) -> Client:
 
 
 @pytest.fixture(scope="session")
+def alone_instance(fleet: Fleet) -> Instance:
+    """A server with the pack and no workers."""
+    return fleet.add_instance("alone", workers=[])
+
+
+@pytest.fixture(scope="session")
+def alone(alone_instance: Instance) -> Client:
+    """A client of the server that has no workers."""
+    return Client(alone_instance.url)
+
+
+@pytest.fixture(scope="session")
 def second(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     """A second master of the same workers: one that fetches all results by HTTP, from a folder with an odd name."""
     pack = odd_copy(tmp_path_factory.mktemp("odd"))
