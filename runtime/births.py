@@ -8,8 +8,11 @@ from dataclasses import replace
 from ..graph.plan import ItemPlan, build_item_prompt
 from ..graph.preflight import Capabilities, fit
 from ..jobs import events as ev
+from ..utils.log import get_logger
 from ..workers.entries import MASTER_ID, Settings
 from .jobrun import JobRun
+
+log = get_logger("births")
 
 OPEN_WAYS = frozenset({"pull", "tiles"})
 """Ways in which anybody may take any item."""
@@ -50,6 +53,7 @@ def may_join(run: JobRun, worker_id: str, capabilities: Capabilities) -> bool:
 
 def join(run: JobRun, worker_id: str) -> ev.ParticipantJoined:
     """Takes the worker into the plan; returns the event that tells of it."""
+    log.info("a worker joins a job", job=run.job_id, worker=worker_id)
     left_out = {one: reason for one, reason in run.plan.left_out.items() if one != worker_id}
     run.plan = replace(run.plan, participants=(*run.plan.participants, worker_id), left_out=left_out)
     for stage in run.stages.values():

@@ -250,8 +250,8 @@ class Coordinator:
         capabilities = self.participants.capabilities(worker_id)
         for run in self._unfinished():
             if capabilities is not None and may_join(run, worker_id, capabilities):
-                log.info("a worker joins a job", job=run.job_id, worker=worker_id)
                 self._feed(join(run, worker_id))
+                self._display.joined(run, self.view(run.job_id))
 
     # What nodes ask
 

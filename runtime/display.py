@@ -61,6 +61,11 @@ class Display:
             if stage.gathers and _is_over(run, stage, missing):
                 stage.finish(None, missing)
 
+    def joined(self, run: JobRun, view: JobView) -> None:
+        """One more worker takes part."""
+        self._recorder.joined(run)
+        self._relay.job_changed(_news(run, view))
+
     def items_added(self, run: JobRun, view: JobView, indices: Sequence[int]) -> None:
         """The job has these items too."""
         self._recorder.items_added(run, view, indices)

@@ -25,7 +25,6 @@ class Recorder:
     def accepted(self, run: JobRun, view: JobView) -> None:
         """The host has queued the job's prompt: from now on the job is in the journal."""
         plan = run.plan
-        names = {one: self._name_of(one) for one in (*plan.participants, *plan.left_out)}
         self._journal.put(
             JobRecord(
                 id=run.job_id,
@@ -39,7 +38,7 @@ class Recorder:
                 extra_data=scrub(run.extra_data),
                 wishes=run.wishes.to_json(),
                 plan=save_plan(plan),
-                participants=names,
+                participants=self._names(run),
                 left_out=dict(plan.left_out),
                 failure=None,
                 lives=run.lives,
@@ -49,6 +48,10 @@ class Recorder:
             ),
             *(self._item_record(run, item) for item in view.items),
         )
+
+    def joined(self, run: JobRun) -> None:
+        """One more worker takes part."""
+        self._journal.patch_job(run.job_id, participants=self._names(run), left_out=dict(run.plan.left_out))
 
     def items_added(self, run: JobRun, view: JobView, indices: Sequence[int]) -> None:
         """The job has these items too."""
@@ -85,6 +88,9 @@ class Recorder:
             items_done=sum(item.state == ItemState.DONE.value for item in view.items),
             missing={str(index): reason for index, reason in missing.items()},
         )
+
+    def _names(self, run: JobRun) -> dict[str, str]:
+        return {one: self._name_of(one) for one in (*run.plan.participants, *run.plan.left_out)}
 
     def _item_record(self, run: JobRun, item: ItemView) -> ItemRecord:
         plan = run.item(item.index)

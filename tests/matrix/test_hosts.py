@@ -9,6 +9,7 @@ import pytest
 from fleetkit.client import Client
 from fleetkit.fleets import KIT_NODES, spool_is_empty, tensor
 from fleetkit.graphs import SEED, Prompt, image_alone, images
+from fleetkit.upscales import ended, upscaled, workers_of
 from fleetkit.waiting import eventually
 
 from devtools.env import SetupError
@@ -90,6 +91,18 @@ def test_deleting_a_queued_job_reaches_the_worker(master: Client, worker: Client
     assert master.queued() == ([first], [])
     master.post("/interrupt", {})
     eventually(master.idle, "the master is idle", LIVENESS_S)
+
+
+def test_an_upscale_is_shared_out_and_equals_that_of_the_master_alone(fleet: Fleet, master: Client) -> None:
+    job = ended(master, master.run(upscaled("shared", slow={"delay_s": 0.1})))
+    assert job["state"] == "done"
+    assert workers_of(job) == {"master", "w1"}
+    master.change_worker("w1", enabled=False)
+    try:
+        master.run(upscaled("alone"))
+    finally:
+        master.change_worker("w1", enabled=True)
+    assert tensor(fleet.master, "shared") == tensor(fleet.master, "alone")
 
 
 def test_failure_on_the_worker_names_it(master: Client) -> None:
