@@ -66,6 +66,12 @@ class NodeProgress:
             self._bar.update_absolute(value, self._total, shown)
 
 
+def make_room_after(error: BaseException) -> None:
+    """What the host does when a node runs out of memory, for one that catches its errors: lets go of all models."""
+    if isinstance(error, comfy.model_management.OOM_EXCEPTION):
+        comfy.model_management.unload_all_models()
+
+
 def as_node(node_id: str) -> CurrentNodeContext:
     """Within it, progress and previews belong to ``node_id``, which need not be a node of the prompt: so that a sampler
     that is called many times leaves the bar of the node that calls it alone."""

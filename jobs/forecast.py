@@ -24,6 +24,9 @@ STALL_MIN_S = 2.0
 STALL_SILENT_S = 120.0
 """An attempt of which nothing was heard for this long is thought to be stuck, whatever is known about its pace."""
 
+STALL_SILENT_LATE_S = 30.0
+"""The same in late groups: there others may wait for the first items, and until those are done no pace is known."""
+
 _MOST_DOUBLINGS = 10
 
 
@@ -104,7 +107,8 @@ class Forecast:
             longest_s = max(item.job.stall_factor * expected_s, STALL_MIN_S)
             if self.elapsed_s(attempt) > patience * longest_s:
                 return True
-        return self.silent_s(attempt) > patience * STALL_SILENT_S
+        longest_silent_s = STALL_SILENT_LATE_S if item.group.late else STALL_SILENT_S
+        return self.silent_s(attempt) > patience * longest_silent_s
 
     def told_remaining_s(self, attempt: Attempt) -> float | None:
         """What a running attempt still needs by its own progress; None while that says nothing."""

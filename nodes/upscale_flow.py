@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from ..host.execution import NodeProgress, as_node, raise_if_interrupted, wait_interruptibly
+from ..host.execution import NodeProgress, as_node, make_room_after, raise_if_interrupted, wait_interruptibly
 from ..host.node_api import io
 from ..host.screen import NodeText
 from ..runtime.tile_run import TileRun
@@ -30,6 +30,8 @@ PROGRESS_STEPS = 100
 
 PICTURE_EDGE_PX = 512
 SHOWN_MISSING = 8
+FACTS_WITHIN_S = 60.0
+"""How long a master that only coordinates waits for a worker that has loaded the models, to learn what they are."""
 
 
 class UpscaleFlow:
@@ -64,6 +66,8 @@ class UpscaleFlow:
             self._runs_left -= 1
         if self._redrawing is None:
             video = await self._is_video(models)
+            if video is None:
+                return None
             self._redrawing = self._begin(self._asked.work(self._image, self._picture, video))
             self._picture = self._image
         if not await self._work(self._redrawing, models):
@@ -78,18 +82,19 @@ class UpscaleFlow:
             self._tiles = self._stage.begin(work)
         return work
 
-    async def _is_video(self, models: Models | None) -> bool:
-        """Whether frames are one clip to the model. If nobody can tell, they are kept together: that suits every model."""
+    async def _is_video(self, models: Models | None) -> bool | None:
+        """Whether frames are one clip to the model; None when that cannot be told without having it here."""
         if not self._asked.needs_to_know_video(self._image):
             return False
         if models is not None:
             return is_video(models.vae, models.model)
         if self._stage is None:
-            return True
+            return None
         told = self._stage.facts()
-        await wait_interruptibly(asyncio.wrap_future(told))
-        facts = told.result()
-        return True if facts is None else bool(facts.get("video", True))
+        waiting = asyncio.wait({asyncio.wrap_future(told)}, timeout=FACTS_WITHIN_S)
+        await wait_interruptibly(asyncio.ensure_future(waiting))
+        facts = told.result() if told.done() else None
+        return facts.get("video") if facts is not None else None
 
     async def _work(self, work: TileWork, models: Models | None) -> bool:
         if self._stage is not None and self._tiles is not None:
@@ -125,13 +130,13 @@ async def compute_in_job(stage: TileStage, run: TileRun, models: Models | None) 
         bar.show(round(tiles * PROGRESS_STEPS), max(stage.count, 1) * PROGRESS_STEPS)
 
     try:
-        while not run.is_over and not stage.finished:
+        while not stage.is_done(run) and not stage.finished:
             request = stage.take_request()
             if request is None:
                 stage.ask()
                 change = stage.next_change()
                 show(stage.progress())
-                if not run.is_over:  # else what was to be waited for may have happened before
+                if not stage.is_done(run):  # else what was to be waited for may have happened before
                     await wait_interruptibly(asyncio.wrap_future(change))
             elif models is None:
                 stage.request(*request)
@@ -154,6 +159,7 @@ async def _compute_one(stage: TileStage, models: Models, place: int, attempt: in
         with as_node(f"{stage.expansion_prefix}tile"):
             made = work.compute(at, models, values)
     except Exception as error:
+        make_room_after(error)
         stage.fail_here(place, attempt, error)
         # Until the job knows, the failed tile must not be asked for again.
         await asyncio.sleep(0)
@@ -183,6 +189,7 @@ def compute_alone(work: TileWork, models: Models, node_id: str, *, partial: bool
         except Exception as error:
             if not partial or len(missing) == work.count - 1:
                 raise
+            make_room_after(error)
             log.warning("a tile could not be redrawn, the source stays", node=node_id, place=place, error=error)
             missing.append(f"tile {place + 1} of {work.count} is missing: {type(error).__name__}: {error}")
             opened = work.skip(place)

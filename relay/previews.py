@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..graph.classes import MODEL_TILE, TILE
 from ..host.records import Preview, ProgressSnapshot
 from ..utils.clock import Clock
 from ..utils.log import get_logger
@@ -67,10 +68,15 @@ def _encode(preview: Preview) -> pictures.Picture:
     return pictures.encode(preview.image, min(preview.max_px or pictures.MAX_EDGE_PX, pictures.MAX_EDGE_PX))
 
 
+OWN_NAMES = {TILE: "Redraw", MODEL_TILE: "Enlarge"}
+"""How nodes that people have not placed are called for them."""
+
+
 def step_label(prompt: Mapping[str, Any], seen: ProgressSnapshot) -> str:
     """Where the prompt is, for people: ``KSampler 12/20``, or ``VAEDecode`` for a node that tells no steps."""
     node = prompt.get(seen.node_id)
     if not isinstance(node, Mapping):
         return ""
-    name = str(node.get("class_type", ""))
+    class_type = str(node.get("class_type", ""))
+    name = OWN_NAMES.get(class_type, class_type)
     return f"{name} {seen.value:g}/{seen.maximum:g}" if seen.maximum > 1 else name

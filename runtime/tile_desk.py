@@ -33,6 +33,7 @@ from ..workers.pool import WorkerPool
 from ..workers.registry import WorkerRegistry
 from .bridge import NodeCalls
 from .budget import ByteBudget
+from .followers import FAILURE_KINDS
 from .jobrun import JobRun
 from .own_results import OwnResults
 from .pushes import InputPusher
@@ -326,7 +327,7 @@ def _constant(value: Any) -> Any:
 
 def _failure(error: BaseException) -> Failure:
     return Failure(
-        kind=FailureKind.ERROR,
+        kind=FAILURE_KINDS.get(type(error).__name__, FailureKind.ERROR),
         message=f"{type(error).__name__}: {error}",
         traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
         participant_id=MASTER_ID,

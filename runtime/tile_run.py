@@ -62,7 +62,12 @@ class TileRun:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to wait for: all is done, or something went wrong with the picture itself."""
-        return self._over or self._error is not None
+        return self._over or self.has_failed
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something went wrong with the picture itself."""
+        return self._error is not None
 
     def check(self) -> None:
         """Raises what went wrong with the picture itself."""

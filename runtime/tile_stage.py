@@ -76,6 +76,7 @@ class TileStage(NodeBridge):
         self._runs: list[TileRun] = []
         self._added_nodes = 0
         self._firsts: list[int] = []
+        self._ended: set[int] = set()  # places of which the job knows how they ended
         self._facts: Future[Facts | None] = Future()
         self._facts_lock = threading.Lock()
 
@@ -94,12 +95,19 @@ class TileStage(NodeBridge):
     @property
     def wanted(self) -> bool:
         """As for a `NodeBridge`: the end is that of the pictures. Any thread."""
-        return super().wanted or self.is_over
+        return super().wanted or (bool(self._runs) and all(self.is_done(run) for run in self._runs))
 
     @property
     def is_over(self) -> bool:
         """Whether all pictures so far are done. Any thread."""
         return bool(self._runs) and all(run.is_over for run in self._runs)
+
+    def is_done(self, run: TileRun) -> bool:
+        """Whether a picture is done, and the job knows of all its tiles how they ended; or it went wrong. Any thread.
+
+        A prompt that ends before that would look as if it had not needed the others.
+        """
+        return run.has_failed or (run.is_over and self._ended.issuperset(range(run.first, run.first + run.work.count)))
 
     # Called by the node, in the prompt thread
 
@@ -164,10 +172,18 @@ class TileStage(NodeBridge):
         run = self._run_of(place)
         return run.work, place - run.first
 
+    def show(self, place: int, fraction: float, *, done: bool) -> None:
+        """As for a `NodeBridge`."""
+        if done:
+            self._ended.add(place)
+        super().show(place, fraction, done=done)
+
     def lost(self, place: int, reason: str) -> None:
         """The tile will not come: what is there stays."""
         self._missing[place] = reason
+        self._ended.add(place)
         self._run_of(place).skip(place)
+        self._wake()
 
     def note_facts(self, facts: Facts | None) -> None:
         """A worker has the models, and told of them; or (None) no worker can."""

@@ -67,7 +67,7 @@ class Told:
             self.plan,
             self.plan.stages[0],
             NodeCalls(
-                delivered=lambda index, attempt, values: self.delivered.append((index, attempt, values)),
+                delivered=self._deliver,
                 abandoned=self._abandon,
                 asks=self._ask,
             ),
@@ -90,6 +90,10 @@ class Told:
         """Waits until the pictures' threads have done all that they were asked for."""
         for run in self.stage._runs:
             run._thread.submit(int).result(WAIT_S)
+
+    def _deliver(self, index: int, attempt: int, values: Values) -> None:
+        self.delivered.append((index, attempt, values))
+        self.stage.show(index, 1.0, done=True)
 
     def _add(self, tiles: Sequence[dict[str, Any]], ready: Sequence[int]) -> None:
         self.added.append((list(tiles), list(ready)))

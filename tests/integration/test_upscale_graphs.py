@@ -76,7 +76,7 @@ def test_mbt4_image_is_made_once_and_tiles_begin_at_once(coordinates: bool, flee
     watch = {"delay_s": 0.2}
     job = ended(master, master.run(upscaled(prefix, image_s=IMAGE_S, watch=watch)))
     assert image_runs([fleet.master, *fleet.workers], prefix) == [1, 0, 0]
-    assert sum(tile_runs(fleet.instances, prefix).values()) == TILES
+    assert len(tile_runs(fleet.instances, prefix)) == TILES, "each from the same pixels, however often it was tried"
     made_s = (fleet.master.folder / "output" / f"kit_count_{prefix}-image.txt").stat().st_mtime
     began = [
         attempt["started_s"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes.desk import BROKEN, Desk, J, end, failed, fetches, finished, lease, leases
 from flotilla.jobs import events as ev
+from flotilla.jobs.forecast import STALL_SILENT_LATE_S
 from flotilla.jobs.instructions import FetchResult, FinishJob, Instruction, ReleaseResult
 from flotilla.jobs.model import JobState
 from flotilla.utils.errors import InvalidInput
@@ -357,3 +358,11 @@ def test_one_joins_a_planned_job_and_no_ended_one() -> None:
     desk.finish(0, 1, "b")
     assert desk.tell(ev.ParticipantJoined(J, "c")) == []
     assert desk.machine.participant("c") is None
+
+
+def test_one_that_is_not_heard_of_does_not_hold_up_those_that_wait_for_it() -> None:
+    desk = desk_with_job("a", "b", slots=1)
+    desk.tell(items(2, held=(1,)))
+    desk.begin(0, 1, "a")
+    assert desk.at(100.0 + STALL_SILENT_LATE_S) == []
+    assert desk.at(102.0 + STALL_SILENT_LATE_S) == [lease("b", 0, 2)]

@@ -144,8 +144,14 @@ def test_any_name_fits_onto_any_picture(label: str, size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize(
     ("node_id", "value", "maximum", "told"),
-    [("3", 12.0, 20.0, "KSampler 12/20"), ("4", 0.0, 1.0, "VAEDecode"), ("gone", 1.0, 2.0, ""), ("", 0.0, 1.0, "")],
+    [
+        ("3", 12.0, 20.0, "KSampler 12/20"),
+        ("4", 0.0, 1.0, "VAEDecode"),
+        ("5", 1.0, 2.0, "Redraw 1/2"),
+        ("gone", 1.0, 2.0, ""),
+        ("", 0.0, 1.0, ""),
+    ],
 )
 def test_the_step_is_told_in_words(node_id: str, value: float, maximum: float, told: str) -> None:
-    prompt = {"3": {"class_type": "KSampler"}, "4": {"class_type": "VAEDecode"}}
+    prompt = {"3": {"class_type": "KSampler"}, "4": {"class_type": "VAEDecode"}, "5": {"class_type": "FlotillaTile"}}
     assert step_label(prompt, ProgressSnapshot(node_id, value, maximum, 1)) == told

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from fakes.tile_stage import NODE, WAIT_S, Told, small_spool
-from fakes.tile_work import alone, result
+from fakes.tile_work import FakeWork, alone, result
 from flotilla.graph.model_side import Blob, Constant
 from flotilla.transport.loose import read_values
 from flotilla.transport.spool import Spool
@@ -36,6 +36,7 @@ def told(spool: Spool) -> Iterator[Told]:
 def put(told: Told, place: int, number: float, hint: str = "") -> None:
     told.stage.assembly.put_local(place, result(number, hint=hint))
     told.settle()
+    told.stage.show(place, 1.0, done=True)
 
 
 def test_before_the_node_is_reached_there_is_nothing_and_nothing_is_over(told: Told) -> None:
@@ -75,6 +76,21 @@ def test_who_waits_is_woken_by_every_result_and_by_the_end(told: Told) -> None:
         put(told, place, number)
         assert waiting.done()
     assert told.stage.next_change().done(), "it is over: there is nothing more to wait for"
+
+
+def test_a_picture_is_done_when_the_job_knows_it(told: Told) -> None:
+    """Whoever waits is woken then, and not left to try again and again before."""
+    run = told.stage.begin(FakeWork([set(), set()]))
+    told.stage.assembly.put_local(0, result(2))
+    told.stage.lost(1, "no memory")
+    told.settle()
+    assert told.stage.is_over
+    assert not told.stage.is_done(run)
+    waiting = told.stage.next_change()
+    assert not waiting.done()
+    told.stage.show(0, 1.0, done=True)
+    assert waiting.done()
+    assert told.stage.is_done(run)
 
 
 def test_the_second_result_of_a_place_changes_nothing(told: Told) -> None:

@@ -24,7 +24,7 @@ from devtools.tiny_model.build import build
 from devtools.tiny_model.conditioning import encode_scene
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "property"))
-from upscale_oracle import Wishes, upscale  # noqa: E402
+from upscale_oracle import Wishes, upscale
 
 SETTINGS = {"seed": 7, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 0.5}
 TILE, PADDING, BLUR = 64, 16, 4
