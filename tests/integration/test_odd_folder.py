@@ -11,7 +11,7 @@ from devtools.fleet import Fleet
 from devtools.instances import Instance
 
 OWN_PREFIXES = ("Distributed", "Flotilla")
-OWN_OTHERS = {"ImageBatchDivider", "AudioBatchDivider"}
+OWN_OTHERS = {"ImageBatchDivider", "AudioBatchDivider", "UltimateSDUpscaleDistributed"}
 
 
 def test_mbt10_pack_in_an_odd_folder_leads_a_job(fleet: Fleet, second: Instance, bare: Client) -> None:
