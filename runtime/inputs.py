@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
@@ -11,10 +12,11 @@ from ..transport.loose import read_values
 from ..transport.manifest import is_blob_hash
 from ..transport.readers import in_reader
 from ..transport.spool import Spool
+from ..transport.upload import Upload
 from ..transport.uses import StoredBlob
 from ..transport.values import Value
 from ..utils.background import Background
-from ..utils.errors import Conflict, NotFound
+from ..utils.errors import Conflict, FlotillaError, NotFound
 from ..utils.log import get_logger
 from .session import Arrival, HeldInput, MasterSession
 
@@ -110,7 +112,7 @@ class Inputs:
 
     async def _store(self, blob_hash: str, size_bytes: int, pieces: AsyncIterator[list[bytes]]) -> StoredBlob:
         """Writes what comes in a thread, while the next pieces are read from the network."""
-        upload = await in_reader(self._spool.receive, size_bytes)
+        upload = await self._begin(size_bytes)
         at_work: asyncio.Future[Any] | None = None
         try:
             async for batch in pieces:
@@ -125,6 +127,19 @@ class Inputs:
             if at_work is not None:  # only one thread at a time may touch the upload
                 await asyncio.gather(at_work, return_exceptions=True)
             await in_reader(upload.abandon)  # nothing to do where it has ended well
+
+    async def _begin(self, size_bytes: int) -> Upload:
+        """Room for an input. Given back if this is cancelled while it is being taken."""
+        taking = asyncio.ensure_future(in_reader(self._spool.receive, size_bytes))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            self._background.spawn(self._give_back(taking))
+            raise
+
+    async def _give_back(self, taking: asyncio.Future[Upload]) -> None:
+        with contextlib.suppress(FlotillaError):
+            await in_reader((await taking).abandon)
 
     def _enter(self, session: MasterSession, arrival: Arrival, stored: StoredBlob) -> None:
         if not arrival.wanted:

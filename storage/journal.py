@@ -223,8 +223,8 @@ class Journal:
     def _run(self) -> None:
         try:
             while self._wait():
+                call = self._next_call()  # first: what was put before it is then sorted in before it is carried out
                 self._take_in()
-                call = self._next_call()
                 if self._keeper.due_in_s == 0.0:
                     self._keeper.work()
                 if call is not None:

@@ -20,7 +20,9 @@ def test_mbt10_pack_in_an_odd_folder_leads_a_job(fleet: Fleet, second: Instance,
     client = Client(second.url)
     eventually(lambda: set(client.states().values()) == {"online"}, "the workers are linked")
     job = client.run(images("odd"))
-    assert [item["participant"] for item in client.job(job)["items"]] == ["master", "w1", "w2"]
+    own, *others = [item["participant"] for item in client.job(job)["items"]]
+    assert own == "master"
+    assert set(others) <= {"w1", "w2"}, "a worker that is slow to begin has its item taken over"
     rows = []
     for k in range(3):
         bare.run(image_alone("odd", seed=SEED + k))

@@ -11,7 +11,7 @@ from flotilla.jobs.machine import Machine
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-SEEDS = (0, 1, 3, 4, 5, 8)
+SEEDS = (0, 2, 3, 4, 5, 8)
 LATE_SEEDS = (24, 28)  # worlds in which all jobs get items while they run
 RARE = (
     *("done", "failed", "cancelled", "dropped", "partial"),

@@ -95,7 +95,7 @@ async def test_data_are_sent_to_stay_and_pixels_for_once_and_neither_lies_here_a
     assert torch.equal(pushed[0].values["value"].data, DATA["d0"].data)
     pixels = {one.blob_hash for one in pushed if not one.keep}
     assert {one.blob_hash for one in pushed if one.keep} == {data.manifest.hash}
-    assert not pixels & {stored.manifest.hash for stored in master.spool.held()}
+    await until(lambda: not pixels & {stored.manifest.hash for stored in master.spool.held()})
     assert master.spool.holds(data)
     master.coordinator.cancel(up.job_id, "enough")
     await until(lambda: not master.spool.holds(data))
