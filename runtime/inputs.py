@@ -15,6 +15,7 @@ from ..transport.spool import Spool
 from ..transport.upload import Upload
 from ..transport.uses import StoredBlob
 from ..transport.values import Value
+from ..upscale.work import PIXELS
 from ..utils.background import Background
 from ..utils.errors import Conflict, FlotillaError, NotFound
 from ..utils.log import get_logger
@@ -22,9 +23,8 @@ from .session import Arrival, HeldInput, MasterSession
 
 log = get_logger("inputs")
 
-PIXELS = "pixels"
-"""The input of a tile's node that names the blob of this item alone."""
 _TAKE_PIXELS = frozenset({TILE, MODEL_TILE})
+"""The nodes whose input `PIXELS` names the blob of this item alone."""
 
 
 def one_off_inputs(prompt: Mapping[str, Any]) -> frozenset[str]:
